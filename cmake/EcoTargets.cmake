@@ -1,0 +1,68 @@
+# How a library, a program and a test of this project are declared.
+#
+#   eco_add_library(NAME [TORCH] SOURCES ... [PUBLIC targets...] [PRIVATE targets...])
+#   eco_add_test(NAME [TORCH] SOURCES ... [LINK targets...] [LABELS ...])
+#
+# TORCH targets share one precompiled torch/torch.h. Flags belong to targets, never to the project.
+
+add_library(ecoformer_options INTERFACE)
+target_compile_features(ecoformer_options INTERFACE cxx_std_20)
+# One -fPIC for every target: static libraries may go into shared ones, and the precompiled header,
+# which is only valid under the flags it was built with, fits programs and libraries alike.
+target_compile_options(ecoformer_options INTERFACE
+  -fPIC -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wundef
+  $<$<BOOL:${ECO_WERROR}>:-Werror>
+  # Lets ccache see through the precompiled header.
+  $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+if(ECO_SANITIZE)
+  target_compile_options(ecoformer_options INTERFACE
+    -fsanitize=${ECO_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+  target_link_options(ecoformer_options INTERFACE -fsanitize=${ECO_SANITIZE})
+endif()
+
+if(ECO_WITH_TORCH)
+  file(WRITE "${PROJECT_BINARY_DIR}/torch_pch.cpp" "// Holds the precompiled torch/torch.h.\n")
+  add_library(ecoformer_torch_pch OBJECT "${PROJECT_BINARY_DIR}/torch_pch.cpp")
+  target_link_libraries(ecoformer_torch_pch PRIVATE ecoformer_options LibTorch::LibTorch)
+  target_precompile_headers(ecoformer_torch_pch PRIVATE <torch/torch.h>)
+endif()
+
+function(eco_use_torch target)
+  target_precompile_headers(${target} REUSE_FROM ecoformer_torch_pch)
+endfunction()
+
+function(eco_add_library name)
+  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  add_library(ecoformer_${name} STATIC ${ARG_SOURCES})
+  add_library(ecoformer::${name} ALIAS ecoformer_${name})
+  set_target_properties(ecoformer_${name} PROPERTIES EXPORT_NAME ${name})
+  target_compile_features(ecoformer_${name} PUBLIC cxx_std_20)
+  target_include_directories(ecoformer_${name}
+    PUBLIC "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>" "$<INSTALL_INTERFACE:include>"
+    PRIVATE "${PROJECT_SOURCE_DIR}/src")
+  target_link_libraries(ecoformer_${name}
+    PUBLIC ${ARG_PUBLIC}
+    PRIVATE $<BUILD_INTERFACE:ecoformer_options> ${ARG_PRIVATE})
+  if(ARG_TORCH)
+    target_link_libraries(ecoformer_${name} PUBLIC LibTorch::LibTorch)
+    eco_use_torch(ecoformer_${name})
+  endif()
+  install(TARGETS ecoformer_${name} EXPORT ecoformerTargets)
+  if(EXISTS "${PROJECT_SOURCE_DIR}/include/ecoformer/${name}")
+    install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/ecoformer/${name}" DESTINATION include/ecoformer)
+  endif()
+endfunction()
+
+function(eco_add_test name)
+  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LINK;LABELS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ecoformer_options ${ARG_LINK} GTest::gmock GTest::gtest_main)
+  target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/tests")
+  target_compile_definitions(${name} PRIVATE
+    ECO_FIXTURES="${PROJECT_SOURCE_DIR}/tests/fixtures")
+  if(ARG_TORCH)
+    target_link_libraries(${name} PRIVATE LibTorch::LibTorch)
+    eco_use_torch(${name})
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${ARG_LABELS}")
+endfunction()

@@ -1,0 +1,56 @@
+// Hashing: tokens to packed codes, and the way back for gradients. One head at a time.
+//
+//   x^ = x / |x|     k_j = exp(-|x^ - s_j|^2 / (2 sigma))     y = A (k - mu)     bit r = [y_r > 0]
+//
+// Supports are unit vectors, so |x^ - s|^2 = 2 - 2 x^.s. Exactness: tolerance class (Exp and dot
+// products may round differently between instruction sets, so a bit may differ where |y| is tiny).
+// Cost a token: m (D + b) multiply-adds, m exponentials.
+#pragma once
+
+#include <cstdint>
+
+#include "ecoformer/kernels/codes.h"
+
+namespace ecoformer::kernels {
+
+/// The state of one head's hash function; all arrays contiguous float32.
+struct HashView {
+  int dim;                ///< D, channels of a token
+  int supports;           ///< m
+  int bits;               ///< b
+  const float* support;   ///< [m, D], unit rows s_j
+  const float* mean;      ///< [m], mu_j, the mean kernel value of each support
+  const float* weight;    ///< [b, m], A
+  float bandwidth;        ///< sigma > 0
+};
+
+/// Floats of scratch that `encode` and `encode_backward` need for a hash of this shape.
+std::int64_t encode_scratch_floats(int dim, int supports, int bits);
+
+/// Codes of the N tokens `x` [N, D]. A token of norm 0 is left at 0 instead of divided by it.
+///
+/// codes       [N]
+/// projection  [N, b] row-major, y; may be null
+/// window      [N], bit r set where |y_r| < 1 (the straight-through window); may be null
+void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes, float* projection,
+            Code* window, float* scratch);
+
+/// sigma of `bandwidth = per_input`: the mean of |x^_n - s_j|^2 over supports and over the tokens with
+/// mask[n] != 0 (all tokens if `mask` is null), as 2 - 2 mean(x^).mean(s). Returns 0 if no token counts.
+/// `support` is [m, D].
+float mean_squared_distance(const float* support, int supports, int dim, ConstRows x,
+                            std::int64_t tokens, const std::uint8_t* mask, float* scratch);
+
+/// Gradient of `encode` under the straight-through estimator.
+///
+/// code_grad  [N, b] row-major, dL/dh; counted where `window` has its bit set
+/// x_grad     [N, D], overwritten with dL/dx through hash and normalisation, sigma held fixed
+/// Returns dL/dsigma, for `bandwidth_backward` when sigma depends on the input.
+float encode_backward(const HashView& hash, ConstRows x, std::int64_t tokens, const Code* window,
+                      const float* code_grad, Rows x_grad, float* scratch);
+
+/// Adds to x_grad what flows through sigma of `mean_squared_distance` (the authors do not detach it).
+void bandwidth_backward(const float* support, int supports, int dim, ConstRows x, std::int64_t tokens,
+                        const std::uint8_t* mask, float bandwidth_grad, Rows x_grad, float* scratch);
+
+}  // namespace ecoformer::kernels
