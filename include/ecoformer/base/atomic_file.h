@@ -9,8 +9,8 @@
 namespace ecoformer {
 
 /// Writes `path` by calling `write` on a stream to a temporary file in the same folder, flushing it
-/// to the disk and renaming it over `path`. On any failure the temporary file is removed, an existing
-/// `path` is left untouched, and Error names the path and the system's reason.
+/// to the disk and renaming it over `path`. On any failure the temporary file is removed, an
+/// existing `path` is left untouched, and Error names the path and the system's reason.
 void write_atomically(const std::filesystem::path& path,
                       const std::function<void(std::ostream&)>& write);
 

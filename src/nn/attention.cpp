@@ -1,0 +1,135 @@
+// The mechanisms and the registry that builds them by name.
+
+#include "ecoformer/nn/attention.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <torch/torch.h>
+
+#include <array>
+#include <utility>
+
+#include "ecoformer/base/error.h"
+
+namespace ecoformer::nn {
+namespace {
+
+template <typename Enum, std::size_t Count>
+using Names = std::array<std::pair<Enum, const char*>, Count>;
+
+constexpr Names<Semantics, 3> kSemanticsNames{{{Semantics::kPaper, "paper"},
+                                               {Semantics::kOfficial, "official"},
+                                               {Semantics::kExponential, "exponential"}}};
+constexpr Names<Bandwidth, 2> kBandwidthNames{
+    {{Bandwidth::kFrozen, "frozen"}, {Bandwidth::kPerInput, "per_input"}}};
+
+template <typename Enum, std::size_t Count>
+std::string name_of(Enum value, const Names<Enum, Count>& names) {
+  for (const auto& [known, name] : names) {
+    if (known == value) return name;
+  }
+  throw Error("attention: expected a known enumerator, got another number");
+}
+
+template <typename Enum, std::size_t Count>
+Enum value_of(const char* what, const std::string& name, const Names<Enum, Count>& names) {
+  std::vector<std::string> known;
+  for (const auto& [value, text] : names) {
+    if (name == text) return value;
+    known.emplace_back(text);
+  }
+  throw InputError(
+      fmt::format("{}: expected one of {}, got '{}'", what, fmt::join(known, ", "), name));
+}
+
+using Factory = std::shared_ptr<Attention> (*)(const AttentionOptions&);
+
+template <typename Mechanism>
+std::shared_ptr<Attention> build(const AttentionOptions& options) {
+  return std::make_shared<Mechanism>(options);
+}
+
+constexpr std::array<std::pair<const char*, Factory>, 2> kMechanisms{
+    {{"softmax", &build<SoftmaxAttention>}, {"eco", &build<EcoAttention>}}};
+
+}  // namespace
+
+torch::Tensor Attention::forward(const torch::Tensor& q, const torch::Tensor& k,
+                                 const torch::Tensor& v, const Masks& masks) {
+  if (observer_) observer_(q, k, v, masks);
+  return attend(q, k, v, masks);
+}
+
+SoftmaxAttention::SoftmaxAttention(const AttentionOptions& options) : Attention(options) {}
+
+torch::Tensor SoftmaxAttention::attend(const torch::Tensor& q, const torch::Tensor& k,
+                                       const torch::Tensor& v, const Masks& masks) {
+  if (!masks.keys.defined() && !masks.queries.defined()) {
+    return at::scaled_dot_product_attention(q, k, v);
+  }
+  c10::optional<torch::Tensor> key_mask;
+  torch::Tensor answered;  // [B, Nq]: real queries that have a real key to attend to
+  if (masks.keys.defined()) {
+    // A row without any real key would be 0/0; it attends to everything and is zeroed below.
+    const torch::Tensor has_key = masks.keys.any(1, /*keepdim=*/true);
+    const torch::Tensor keys = masks.keys.logical_or(has_key.logical_not());
+    key_mask = keys.unsqueeze(1).unsqueeze(1).expand({q.size(0), 1, q.size(2), k.size(2)});
+    answered = has_key;
+  }
+  if (masks.queries.defined()) {
+    answered = answered.defined() ? answered.logical_and(masks.queries) : masks.queries;
+  }
+  const torch::Tensor out = at::scaled_dot_product_attention(q, k, v, key_mask);
+  return out.masked_fill(answered.logical_not().unsqueeze(1).unsqueeze(-1), 0);
+}
+
+EcoAttention::EcoAttention(const AttentionOptions& options) : Attention(options) {
+  if (options.group_bits != 4 && options.group_bits != 8) {
+    throw Error(
+        fmt::format("eco attention: expected group_bits 4 or 8, got {}", options.group_bits));
+  }
+  ksh = register_module("ksh", HashFunction(HashOptions{.heads = options.heads,
+                                                        .dim = options.dim,
+                                                        .bits = options.bits,
+                                                        .supports = options.supports,
+                                                        .bandwidth = options.bandwidth},
+                                            options.seed));
+  if (options.semantics == Semantics::kExponential) {
+    beta = register_parameter("beta", torch::full({options.heads}, 0.5));
+  }
+}
+
+torch::Tensor EcoAttention::attend(const torch::Tensor& q, const torch::Tensor& k,
+                                   const torch::Tensor& v, const Masks& masks) {
+  const AttentionOptions& o = options();
+  return hamming_attention(q, k, v, ksh->state(), o.semantics, o.group_bits, beta, masks);
+}
+
+std::shared_ptr<Attention> make_attention(const AttentionOptions& options) {
+  for (const auto& [name, factory] : kMechanisms) {
+    if (options.mechanism == name) return factory(options);
+  }
+  throw InputError(fmt::format("attention: expected one of {}, got '{}'",
+                               fmt::join(attention_mechanisms(), ", "), options.mechanism));
+}
+
+std::vector<std::string> attention_mechanisms() {
+  std::vector<std::string> names;
+  for (const auto& [name, factory] : kMechanisms) names.emplace_back(name);
+  return names;
+}
+
+std::string to_string(Semantics semantics) {
+  return name_of(semantics, kSemanticsNames);
+}
+std::string to_string(Bandwidth bandwidth) {
+  return name_of(bandwidth, kBandwidthNames);
+}
+Semantics semantics_from_string(const std::string& name) {
+  return value_of("semantics", name, kSemanticsNames);
+}
+Bandwidth bandwidth_from_string(const std::string& name) {
+  return value_of("bandwidth", name, kBandwidthNames);
+}
+
+}  // namespace ecoformer::nn
