@@ -1,8 +1,10 @@
 # How a library, a program and a test of this project are declared.
 #
 #   eco_add_library(NAME [TORCH] SOURCES ... [PUBLIC targets...] [PRIVATE targets...])
+#   eco_add_program(NAME [TORCH] SOURCES ... [LINK targets...])
 #   eco_add_test(NAME [TORCH] SOURCES ... [LINK targets...] [LABELS ...])
 #
+# A library with public headers (include/ecoformer/NAME) is installed; one without is internal.
 # TORCH targets share one precompiled torch/torch.h. Flags belong to targets, never to the project.
 
 add_library(ecoformer_options INTERFACE)
@@ -33,6 +35,16 @@ endfunction()
 
 function(eco_add_library name)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  # TEMPORARY-WHILE-BUILDING-UP
+  foreach(_source IN LISTS ARG_SOURCES)
+    if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${_source}")
+      list(REMOVE_ITEM ARG_SOURCES ${_source})
+    endif()
+  endforeach()
+  if(NOT ARG_SOURCES)
+    return()
+  endif()
+  # END-TEMPORARY
   add_library(ecoformer_${name} STATIC ${ARG_SOURCES})
   add_library(ecoformer::${name} ALIAS ecoformer_${name})
   set_target_properties(ecoformer_${name} PROPERTIES EXPORT_NAME ${name})
@@ -47,14 +59,41 @@ function(eco_add_library name)
     target_link_libraries(ecoformer_${name} PUBLIC LibTorch::LibTorch)
     eco_use_torch(ecoformer_${name})
   endif()
-  install(TARGETS ecoformer_${name} EXPORT ecoformerTargets)
+  set_property(GLOBAL APPEND PROPERTY ECO_LIBRARIES ${name})
   if(EXISTS "${PROJECT_SOURCE_DIR}/include/ecoformer/${name}")
+    set_property(GLOBAL APPEND PROPERTY ECO_INSTALLED_LIBRARIES ${name})
+    install(TARGETS ecoformer_${name} EXPORT ecoformerTargets)
     install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/ecoformer/${name}" DESTINATION include/ecoformer)
   endif()
 endfunction()
 
+# The program lies at the top of the build folder, finds LibTorch there and where it is installed.
+function(eco_add_program name)
+  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  set_target_properties(${name} PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}"
+    INSTALL_RPATH_USE_LINK_PATH ON)
+  target_link_libraries(${name} PRIVATE ecoformer_options ${ARG_LINK})
+  if(ARG_TORCH)
+    target_link_libraries(${name} PRIVATE LibTorch::LibTorch)
+    eco_use_torch(${name})
+  endif()
+  install(TARGETS ${name})
+endfunction()
+
 function(eco_add_test name)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LINK;LABELS" ${ARGN})
+  # TEMPORARY-WHILE-BUILDING-UP
+  foreach(_source IN LISTS ARG_SOURCES)
+    if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${_source}")
+      list(REMOVE_ITEM ARG_SOURCES ${_source})
+    endif()
+  endforeach()
+  if(NOT ARG_SOURCES)
+    return()
+  endif()
+  # END-TEMPORARY
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ecoformer_options ${ARG_LINK} GTest::gmock GTest::gtest_main)
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/tests")

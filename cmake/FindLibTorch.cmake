@@ -1,59 +1,61 @@
 # Finds the LibTorch that ships inside a Python's torch wheel and offers it as LibTorch::LibTorch.
 #
-# The Python asked is ECO_PYTHON if set, else the project's own .venv, else the first on the PATH.
-# Torch's own CMake package is not used: it adds flags for the whole project.
+# The Python asked is ECO_PYTHON if set, else the .venv of the project that asks, else the first on the
+# PATH. Sets LibTorch_VERSION, LibTorch_PREFIX and LibTorch_PYTHON. Torch's own CMake package is not
+# used: it adds flags for the whole project and wants the CUDA toolkit for a wheel built with CUDA.
 
-set(_hint ${ECO_PYTHON})
-if(NOT _hint AND EXISTS "${PROJECT_SOURCE_DIR}/.venv/bin/python")
-  set(_hint "${PROJECT_SOURCE_DIR}/.venv/bin/python")
+set(LibTorch_PYTHON "${ECO_PYTHON}")
+if(NOT LibTorch_PYTHON AND EXISTS "${PROJECT_SOURCE_DIR}/.venv/bin/python")
+  set(LibTorch_PYTHON "${PROJECT_SOURCE_DIR}/.venv/bin/python")
 endif()
-if(NOT _hint)
-  find_program(ECO_SYSTEM_PYTHON NAMES python3 python)
-  set(_hint ${ECO_SYSTEM_PYTHON})
+if(NOT LibTorch_PYTHON)
+  find_program(LibTorch_PYTHON NAMES python3 python NO_CACHE)
 endif()
 
-set(_probe "
-import os, torch
-root = os.path.dirname(torch.__file__)
-print(torch.__version__.split('+')[0], root, int(torch.compiled_with_cxx11_abi()), sep=';')
-")
-if(_hint)
+set(_reason "there is no Python")
+if(LibTorch_PYTHON)
   execute_process(
-    COMMAND ${_hint} -c "${_probe}"
-    OUTPUT_VARIABLE _answer
-    ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
-endif()
-
-if(_answer)
-  list(GET _answer 0 LibTorch_VERSION)
-  list(GET _answer 1 LibTorch_ROOT)
-  list(GET _answer 2 _new_abi)
-  if(NOT _new_abi)
-    message(FATAL_ERROR "LibTorch: expected a wheel with the C++11 ABI (torch >= 2.7), "
-                        "got torch ${LibTorch_VERSION} with the old one")
+    COMMAND "${LibTorch_PYTHON}" -c "
+import os, torch
+print(torch.__version__.split('+')[0], os.path.dirname(torch.__file__),
+      int(torch.compiled_with_cxx11_abi()), sep=';')"
+    OUTPUT_VARIABLE _answer OUTPUT_STRIP_TRAILING_WHITESPACE
+    ERROR_VARIABLE _error ERROR_STRIP_TRAILING_WHITESPACE
+    RESULT_VARIABLE _status)
+  if(_status EQUAL 0)
+    list(GET _answer 0 LibTorch_VERSION)
+    list(GET _answer 1 LibTorch_PREFIX)
+    list(GET _answer 2 _cxx11_abi)
+    if(NOT _cxx11_abi)
+      unset(LibTorch_PREFIX)
+      set(_reason "torch ${LibTorch_VERSION} of ${LibTorch_PYTHON} has the old C++ ABI; >= 2.7 has the new one")
+    endif()
+  else()
+    string(REGEX REPLACE "^.*\n" "" _error "${_error}")
+    set(_reason "${LibTorch_PYTHON} can not import torch (${_error})")
   endif()
 endif()
 
 include(FindPackageHandleStandardArgs)
-find_package_handle_standard_args(
-  LibTorch
-  REQUIRED_VARS LibTorch_ROOT
+find_package_handle_standard_args(LibTorch
+  REQUIRED_VARS LibTorch_PREFIX
   VERSION_VAR LibTorch_VERSION
   REASON_FAILURE_MESSAGE
-    "no Python with torch (asked: '${_hint}'). Run `make setup`, or set ECO_PYTHON to a Python that has torch, or configure with -DECO_WITH_TORCH=OFF for the kernels alone.")
+    "${_reason}. Run `make setup`, or set ECO_PYTHON to a Python that has torch, or set ECO_WITH_TORCH=OFF for the kernels alone.")
 
 if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
   add_library(LibTorch::LibTorch INTERFACE IMPORTED)
   target_include_directories(LibTorch::LibTorch SYSTEM INTERFACE
-    "${LibTorch_ROOT}/include" "${LibTorch_ROOT}/include/torch/csrc/api/include")
+    "${LibTorch_PREFIX}/include" "${LibTorch_PREFIX}/include/torch/csrc/api/include")
   foreach(_library c10 torch_cpu torch c10_cuda torch_cuda)
-    set(_file "${LibTorch_ROOT}/lib/lib${_library}.so")
+    set(_file "${LibTorch_PREFIX}/lib/lib${_library}.so")
     if(EXISTS "${_file}")
       add_library(LibTorch::${_library} SHARED IMPORTED)
       set_target_properties(LibTorch::${_library} PROPERTIES IMPORTED_LOCATION "${_file}")
       target_link_libraries(LibTorch::LibTorch INTERFACE LibTorch::${_library})
     endif()
   endforeach()
-  # The wheel brings its own libraries (an OpenMP runtime among them); the linker resolves them there.
-  target_link_options(LibTorch::LibTorch INTERFACE "-Wl,-rpath-link,${LibTorch_ROOT}/lib")
+  # The wheel brings its own libraries, an OpenMP runtime among them. They find each other at run time;
+  # the linker need not follow them, which spares us the paths of a dozen CUDA wheels.
+  target_link_options(LibTorch::LibTorch INTERFACE "-Wl,--allow-shlib-undefined")
 endif()

@@ -11,9 +11,13 @@
 namespace ecoformer::kernels::reference {
 namespace {
 
-bool counts(const std::uint8_t* mask, std::int64_t n) { return mask == nullptr || mask[n] != 0; }
+bool counts(const std::uint8_t* mask, std::int64_t n) {
+  return mask == nullptr || mask[n] != 0;
+}
 
-int hamming(int a, int b) { return std::popcount(static_cast<unsigned>(a ^ b)); }
+int hamming(int a, int b) {
+  return std::popcount(static_cast<unsigned>(a ^ b));
+}
 
 /// x^ = x / |x|, and 1 / |x| (0 for a zero token, which stays as it is).
 struct UnitToken {
@@ -113,8 +117,9 @@ float encode_backward(const HashView& hash, ConstRows x, std::int64_t tokens, co
   return static_cast<float>(sigma_grad);
 }
 
-void bandwidth_backward(const float* support, int supports, int dim, ConstRows x, std::int64_t tokens,
-                        const std::uint8_t* mask, float bandwidth_grad, Rows x_grad) {
+void bandwidth_backward(const float* support, int supports, int dim, ConstRows x,
+                        std::int64_t tokens, const std::uint8_t* mask, float bandwidth_grad,
+                        Rows x_grad) {
   std::int64_t counted = 0;
   for (std::int64_t n = 0; n < tokens; ++n) counted += counts(mask, n) ? 1 : 0;
   std::vector<double> unit_grad(dim);  // d sigma / d x^_n = -2 mean(s) / counted, times dL/dsigma
@@ -191,8 +196,9 @@ void mix_derivative(CodeLayout layout, const Profile& profile, int dim, ConstTab
   }
 }
 
-void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstTable mixed, float self,
-            ConstRows own, std::int64_t tokens, int dim, Rows out, float* inverse_weights) {
+void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstTable mixed,
+            float self, ConstRows own, std::int64_t tokens, int dim, Rows out,
+            float* inverse_weights) {
   for (std::int64_t n = 0; n < tokens; ++n) {
     float inverse = counts(mask, n) ? 1 : 0;
     if (mixed.weights != nullptr && inverse != 0) {
@@ -234,9 +240,10 @@ void bit_gradient(CodeLayout layout, const Code* codes, const std::uint8_t* mask
   }
 }
 
-void attend(CodeLayout layout, const Profile& profile, const Code* query_codes, std::int64_t queries,
-            const Code* key_codes, std::int64_t keys, const std::uint8_t* query_mask,
-            const std::uint8_t* key_mask, ConstRows values, int dim, Rows out) {
+void attend(CodeLayout layout, const Profile& profile, const Code* query_codes,
+            std::int64_t queries, const Code* key_codes, std::int64_t keys,
+            const std::uint8_t* query_mask, const std::uint8_t* key_mask, ConstRows values, int dim,
+            Rows out) {
   for (std::int64_t i = 0; i < queries; ++i) {
     std::vector<double> sum(dim, 0.0);
     double weight_sum = 0;
@@ -244,7 +251,8 @@ void attend(CodeLayout layout, const Profile& profile, const Code* query_codes, 
       if (!counts(key_mask, j)) continue;
       double value_weight = 0;
       for (int g = 0; g < layout.groups(); ++g) {
-        const int distance = hamming(layout.value(query_codes[i], g), layout.value(key_codes[j], g));
+        const int distance =
+            hamming(layout.value(query_codes[i], g), layout.value(key_codes[j], g));
         value_weight += profile_at(layout, profile, profile.value_bias, g, distance);
         weight_sum += profile_at(layout, profile, profile.weight_bias, g, distance);
       }

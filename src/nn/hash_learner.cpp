@@ -98,30 +98,24 @@ class Residue {
         query_sample_(queries.sample),
         key_sample_(keys.sample),
         samples_(samples),
-        bits_(static_cast<double>(bits)) {}
+        bits_(static_cast<double>(bits)),
+        query_codes_(torch::empty({queries.size(), 0})),
+        key_codes_(torch::empty({keys.size(), 0})) {}
 
   /// Gradient by the query side: R p_k, [n_q].
   Tensor times_keys(const Tensor& key_side) const {
-    auto product =
-        bits_ * (key_side.index({target_.most}).sum(1) - key_side.index({target_.least}).sum(1));
-    for (std::size_t t = 0; t < query_codes_.size(); ++t) {
-      const auto sums = by_sample(key_codes_[t] * key_side, key_sample_);
-      product -= query_codes_[t] * sums.index({query_sample_});
-    }
-    return product;
+    const auto near =
+        key_side.index({target_.most}).sum(1) - key_side.index({target_.least}).sum(1);
+    return bits_ * near - overlap(query_codes_, query_sample_, key_codes_, key_sample_, key_side);
   }
 
   /// Gradient by the key side: R^T p_q, [n_k].
   Tensor times_queries(const Tensor& query_side) const {
-    auto product = torch::zeros({key_sample_.size(0)});
+    auto near = torch::zeros({key_sample_.size(0)});
     const auto spread = query_side.unsqueeze(1).expand_as(target_.most).reshape(-1);
-    product.index_add_(0, target_.most.reshape(-1), spread, bits_);
-    product.index_add_(0, target_.least.reshape(-1), spread, -bits_);
-    for (std::size_t t = 0; t < query_codes_.size(); ++t) {
-      const auto sums = by_sample(query_codes_[t] * query_side, query_sample_);
-      product -= key_codes_[t] * sums.index({key_sample_});
-    }
-    return product;
+    near.index_add_(0, target_.most.reshape(-1), spread);
+    near.index_add_(0, target_.least.reshape(-1), spread, -1);
+    return bits_ * near - overlap(key_codes_, key_sample_, query_codes_, query_sample_, query_side);
   }
 
   /// Kq^T R Kk, [m, m].
@@ -132,9 +126,9 @@ class Residue {
               key_kernel.index({target_.least.select(1, c)});
     }
     auto form = bits_ * query_kernel.t().matmul(near);
-    for (std::size_t t = 0; t < query_codes_.size(); ++t) {
-      const auto left = by_sample(query_kernel * query_codes_[t].unsqueeze(1), query_sample_);
-      const auto right = by_sample(key_kernel * key_codes_[t].unsqueeze(1), key_sample_);
+    for (std::int64_t t = 0; t < query_codes_.size(1); ++t) {
+      const auto left = by_sample(query_kernel * query_codes_.narrow(1, t, 1), query_sample_);
+      const auto right = by_sample(key_kernel * key_codes_.narrow(1, t, 1), key_sample_);
       form -= left.t().matmul(right);
     }
     return form;
@@ -142,22 +136,29 @@ class Residue {
 
   /// Subtracts a learned bit.
   void subtract(const Tensor& query_code, const Tensor& key_code) {
-    query_codes_.push_back(query_code);
-    key_codes_.push_back(key_code);
+    query_codes_ = torch::cat({query_codes_, query_code.unsqueeze(1)}, 1);
+    key_codes_ = torch::cat({key_codes_, key_code.unsqueeze(1)}, 1);
   }
 
  private:
+  /// Sums the rows of each sample, [samples, ...].
   Tensor by_sample(const Tensor& values, const Tensor& sample) const {
-    auto shape = values.sizes().vec();
-    shape[0] = samples_;
-    return torch::zeros(shape).index_add_(0, sample, values);
+    return torch::zeros({samples_, values.size(1)}).index_add_(0, sample, values);
+  }
+
+  /// sum_t h_t (h'_t . p) within each sample: the learned bits' part of R p, for p on the primed
+  /// side.
+  Tensor overlap(const Tensor& codes, const Tensor& sample, const Tensor& other_codes,
+                 const Tensor& other_sample, const Tensor& p) const {
+    const auto sums = by_sample(other_codes * p.unsqueeze(1), other_sample);
+    return (codes * sums.index({sample})).sum(1);
   }
 
   Target target_;
   Tensor query_sample_, key_sample_;
   std::int64_t samples_;
   double bits_;
-  std::vector<Tensor> query_codes_, key_codes_;
+  Tensor query_codes_, key_codes_;  ///< [n, bits learned so far]
 };
 
 Tensor signs(const Tensor& y) {

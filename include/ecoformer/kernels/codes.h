@@ -28,7 +28,9 @@ struct CodeLayout {
   /// Table rows of group g, 2^width(g).
   constexpr int rows(int g) const { return 1 << width(g); }
   /// The table row at which group g starts.
-  constexpr std::int64_t first_row(int g) const { return static_cast<std::int64_t>(g) << group_bits; }
+  constexpr std::int64_t first_row(int g) const {
+    return static_cast<std::int64_t>(g) << group_bits;
+  }
   /// Table rows of all groups together.
   constexpr std::int64_t total_rows() const { return first_row(groups() - 1) + rows(groups() - 1); }
   /// c[g], the value of group g in `code`.
@@ -74,8 +76,8 @@ inline Profile paper_profile(int bits) {
   return {.kind = Profile::Kind::kLinear, .value_bias = bias, .weight_bias = bias};
 }
 
-/// What the authors' code computes (pvt/performer.py, lines 135-147): bias b + 1 on every pair of the
-/// denominator, but only on a token's own value in the numerator.
+/// What the authors' code computes (pvt/performer.py, lines 135-147): bias b + 1 on every pair of
+/// the denominator, but only on a token's own value in the numerator.
 inline Profile official_profile(int bits) {
   const float bias = static_cast<float>(bits) + 1;
   return {.kind = Profile::Kind::kLinear, .weight_bias = bias, .self = bias};

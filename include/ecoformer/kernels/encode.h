@@ -15,16 +15,17 @@ namespace ecoformer::kernels {
 
 /// The state of one head's hash function; all arrays contiguous float32.
 struct HashView {
-  int dim;                ///< D, channels of a token
-  int supports;           ///< m
-  int bits;               ///< b
-  const float* support;   ///< [m, D], unit rows s_j
-  const float* mean;      ///< [m], mu_j, the mean kernel value of each support
-  const float* weight;    ///< [b, m], A
-  float bandwidth;        ///< sigma > 0
+  int dim;               ///< D, channels of a token
+  int supports;          ///< m
+  int bits;              ///< b
+  const float* support;  ///< [m, D], unit rows s_j
+  const float* mean;     ///< [m], mu_j, the mean kernel value of each support
+  const float* weight;   ///< [b, m], A
+  float bandwidth;       ///< sigma > 0
 };
 
-/// Floats of scratch that `encode` and `encode_backward` need for a hash of this shape.
+/// Floats of scratch that each function below needs for a hash of this shape. Any alignment will
+/// do.
 std::int64_t encode_scratch_floats(int dim, int supports, int bits);
 
 /// Codes of the N tokens `x` [N, D]. A token of norm 0 is left at 0 instead of divided by it.
@@ -35,9 +36,9 @@ std::int64_t encode_scratch_floats(int dim, int supports, int bits);
 void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes, float* projection,
             Code* window, float* scratch);
 
-/// sigma of `bandwidth = per_input`: the mean of |x^_n - s_j|^2 over supports and over the tokens with
-/// mask[n] != 0 (all tokens if `mask` is null), as 2 - 2 mean(x^).mean(s). Returns 0 if no token counts.
-/// `support` is [m, D].
+/// sigma of `bandwidth = per_input`: the mean of |x^_n - s_j|^2 over supports and over the tokens
+/// with mask[n] != 0 (all tokens if `mask` is null), as 2 - 2 mean(x^).mean(s). Returns 0 if no
+/// token counts. `support` is [m, D].
 float mean_squared_distance(const float* support, int supports, int dim, ConstRows x,
                             std::int64_t tokens, const std::uint8_t* mask, float* scratch);
 
@@ -49,8 +50,10 @@ float mean_squared_distance(const float* support, int supports, int dim, ConstRo
 float encode_backward(const HashView& hash, ConstRows x, std::int64_t tokens, const Code* window,
                       const float* code_grad, Rows x_grad, float* scratch);
 
-/// Adds to x_grad what flows through sigma of `mean_squared_distance` (the authors do not detach it).
-void bandwidth_backward(const float* support, int supports, int dim, ConstRows x, std::int64_t tokens,
-                        const std::uint8_t* mask, float bandwidth_grad, Rows x_grad, float* scratch);
+/// Adds to x_grad what flows through sigma of `mean_squared_distance` (the authors do not detach
+/// it).
+void bandwidth_backward(const float* support, int supports, int dim, ConstRows x,
+                        std::int64_t tokens, const std::uint8_t* mask, float bandwidth_grad,
+                        Rows x_grad, float* scratch);
 
 }  // namespace ecoformer::kernels

@@ -16,8 +16,9 @@ float mean_squared_distance(const float* support, int supports, int dim, ConstRo
                             std::int64_t tokens, const std::uint8_t* mask);
 float encode_backward(const HashView& hash, ConstRows x, std::int64_t tokens, const Code* window,
                       const float* code_grad, Rows x_grad);
-void bandwidth_backward(const float* support, int supports, int dim, ConstRows x, std::int64_t tokens,
-                        const std::uint8_t* mask, float bandwidth_grad, Rows x_grad);
+void bandwidth_backward(const float* support, int supports, int dim, ConstRows x,
+                        std::int64_t tokens, const std::uint8_t* mask, float bandwidth_grad,
+                        Rows x_grad);
 
 void accumulate(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows values,
                 const float* token_weights, std::int64_t tokens, int dim, Table table);
@@ -26,15 +27,17 @@ void mix(CodeLayout layout, const Profile& profile, int dim, ConstTable table, T
 /// Out of place; d/dbeta of the exponential profile's defining double sum.
 void mix_derivative(CodeLayout layout, const Profile& profile, int dim, ConstTable table,
                     Table derivative);
-void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstTable mixed, float self,
-            ConstRows own, std::int64_t tokens, int dim, Rows out, float* inverse_weights);
+void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstTable mixed,
+            float self, ConstRows own, std::int64_t tokens, int dim, Rows out,
+            float* inverse_weights);
 void bit_gradient(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows x,
                   const float* token_weights, ConstTable mixed, std::int64_t tokens, int dim,
                   float* grad);
 
 /// Attention by the double sum over all pairs of tokens: O(N^2), no tables.
-void attend(CodeLayout layout, const Profile& profile, const Code* query_codes, std::int64_t queries,
-            const Code* key_codes, std::int64_t keys, const std::uint8_t* query_mask,
-            const std::uint8_t* key_mask, ConstRows values, int dim, Rows out);
+void attend(CodeLayout layout, const Profile& profile, const Code* query_codes,
+            std::int64_t queries, const Code* key_codes, std::int64_t keys,
+            const std::uint8_t* query_mask, const std::uint8_t* key_mask, ConstRows values, int dim,
+            Rows out);
 
 }  // namespace ecoformer::kernels::reference

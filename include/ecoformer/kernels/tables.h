@@ -1,12 +1,14 @@
-// Attention by table lookup: accumulate, mix, gather, and what their gradients need. One head at a time.
+// Attention by table lookup: accumulate, mix, gather, and what their gradients need. One head at a
+// time.
 //
 //   accumulate   T_g[n] += sum of v_j over tokens with c_j[g] = n          count_g[n] likewise
 //   mix          U_g[n] = sum_n' profile_g(hamming(n, n')) T_g[n']
 //   gather       out_i = (sum_g U_g[c_i[g]] + self v_i) / sum_g Z_g[c_i[g]]
 //
-// A table holds `values` [rows, D] and `weights` [rows], rows = layout.total_rows(). Exactness: exact
-// class. Tokens are added in order and vectorised over channels, so accumulate, mix and gather give
-// the same bits on every instruction set; bit_gradient reduces over channels and is tolerance class.
+// A table holds `values` [rows, D] and `weights` [rows], rows = layout.total_rows(). Exactness:
+// exact class. Tokens are added in order and vectorised over channels, so accumulate, mix and
+// gather give the same bits on every instruction set; bit_gradient reduces over channels and is
+// tolerance class.
 #pragma once
 
 #include <cstdint>
@@ -35,30 +37,33 @@ void accumulate(CodeLayout layout, const Code* codes, const std::uint8_t* mask, 
                 const float* token_weights, std::int64_t tokens, int dim, Table table);
 
 /// Mixes a table in place: every row becomes the sum of its group's rows, each times the profile of
-/// their Hamming distance. Linear profiles: 3 additions an element. Exponential: one multiply and add
-/// an element and bit, all terms of one sign, so nothing cancels.
+/// their Hamming distance. Linear profiles: 3 additions an element. Exponential: one multiply and
+/// add an element and bit, all terms of one sign, so nothing cancels.
 void mix(CodeLayout layout, const Profile& profile, int dim, Table table);
 
-/// Mixes an exponential profile's table in place as `mix` does, and writes the derivative of the mixed
-/// table by beta to `derivative` [same shape]. The profile must be exponential.
+/// Mixes an exponential profile's table in place as `mix` does, and writes the derivative of the
+/// mixed table by beta to `derivative` [same shape]. The profile must be exponential.
 void mix_with_derivative(CodeLayout layout, const Profile& profile, int dim, Table table,
                          Table derivative);
 
-/// Looks up and normalises: out_i = (sum_g values_g[c_i[g]] + self own_i) / sum_g weights_g[c_i[g]].
+/// Looks up and normalises: out_i = (sum_g values_g[c_i[g]] + self own_i) / sum_g
+/// weights_g[c_i[g]].
 ///
 /// own              [N, D], v_i; read only if self != 0
 /// out              [N, D]; zero where mask[n] == 0 or the weight is not positive
 /// inverse_weights  [N], 1 / sum_g weights, 0 where out is zero; may be null
 /// If table.weights is null the sum is not divided and inverse_weights is not written.
-void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstTable mixed, float self,
-            ConstRows own, std::int64_t tokens, int dim, Rows out, float* inverse_weights);
+void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstTable mixed,
+            float self, ConstRows own, std::int64_t tokens, int dim, Rows out,
+            float* inverse_weights);
 
 /// Discrete derivative of sum_g (x_n . values_g[c_n[g]] + t_n weights_g[c_n[g]]) by every bit:
 ///
-///   grad[n, r] = 1/2 ( x_n . (values[c | r] - values[c & ~r]) + t_n (weights[c | r] - weights[c & ~r]) )
+///   grad[n, r] = 1/2 ( x_n . (values[c | r] - values[c & ~r]) + t_n (weights[c | r] - weights[c &
+///   ~r]) )
 ///
-/// Serves queries (x = grad_out / Z, t = -x.out, the mixed forward table) and keys (x = v, t = 1, the
-/// mixed table of the queries' x and t). `token_weights` t is [N] or null for 1. Adds to `grad`
+/// Serves queries (x = grad_out / Z, t = -x.out, the mixed forward table) and keys (x = v, t = 1,
+/// the mixed table of the queries' x and t). `token_weights` t is [N] or null for 1. Adds to `grad`
 /// [N, b] row-major; tokens with mask[n] == 0 are left alone.
 void bit_gradient(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows x,
                   const float* token_weights, ConstTable mixed, std::int64_t tokens, int dim,

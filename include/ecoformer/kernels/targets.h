@@ -7,7 +7,7 @@
 namespace ecoformer::kernels {
 
 /// Names of the instruction sets that were compiled in and that this machine runs, best first:
-/// Highway's own names in lower case, for example avx3_dl, avx3, avx2, sse4, ssse3, sse2.
+/// Highway's own names in lower case, for example avx3, avx2, sse4, ssse3, scalar.
 std::vector<std::string> available_targets();
 
 /// The instruction set the kernels run on now.

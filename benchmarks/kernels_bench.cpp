@@ -1,0 +1,185 @@
+// Times the kernels on one head: nanoseconds a token for the passes over tokens, microseconds a
+// table for the mixes. `--target <name>` picks an instruction set; other flags are Google
+// Benchmark's.
+
+#include <benchmark/benchmark.h>
+
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "ecoformer/kernels/encode.h"
+#include "ecoformer/kernels/tables.h"
+#include "ecoformer/kernels/targets.h"
+
+namespace {
+
+using namespace ecoformer::kernels;
+
+constexpr int kDim = 32;
+constexpr int kBits = 16;
+constexpr int kSupports = 25;
+
+std::vector<float> normal_floats(std::size_t count, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(generator);
+  return values;
+}
+
+/// One head with random tokens, codes and tables.
+struct Head {
+  explicit Head(std::int64_t token_count, int group_bits = 8)
+      : tokens(token_count),
+        layout{kBits, group_bits},
+        x(normal_floats(tokens * kDim, 1)),
+        support(normal_floats(kSupports * kDim, 2)),
+        mean(kSupports, 0.4F),
+        weight(normal_floats(kBits * kSupports, 3)),
+        scratch(encode_scratch_floats(kDim, kSupports, kBits)),
+        codes(tokens),
+        values(layout.total_rows() * kDim, 1.0F),
+        weights(layout.total_rows(), 1.0F),
+        out(tokens * kDim),
+        bit_grad(tokens * kBits, 1.0F) {
+    encode(hash(), {x.data(), kDim}, tokens, codes.data(), nullptr, nullptr, scratch.data());
+  }
+
+  HashView hash() const {
+    return {.dim = kDim,
+            .supports = kSupports,
+            .bits = kBits,
+            .support = support.data(),
+            .mean = mean.data(),
+            .weight = weight.data(),
+            .bandwidth = 1.7F};
+  }
+  Table table() { return {values.data(), weights.data()}; }
+  ConstRows rows() const { return {x.data(), kDim}; }
+  Rows out_rows() { return {out.data(), kDim}; }
+
+  std::int64_t tokens;
+  CodeLayout layout;
+  std::vector<float> x, support, mean, weight, scratch;
+  std::vector<Code> codes;
+  std::vector<float> values, weights, out, bit_grad;
+};
+
+/// Reports the time a token beside Google Benchmark's items a second.
+void count_tokens(benchmark::State& state, std::int64_t tokens) {
+  const std::int64_t items = state.iterations() * tokens;
+  state.SetItemsProcessed(items);
+  state.counters["per_token"] = benchmark::Counter(
+      static_cast<double>(items), benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+}
+
+void encode_tokens(benchmark::State& state) {
+  Head head(state.range(0));
+  for (auto _ : state) {
+    encode(head.hash(), head.rows(), head.tokens, head.codes.data(), nullptr, nullptr,
+           head.scratch.data());
+    benchmark::ClobberMemory();
+  }
+  count_tokens(state, head.tokens);
+}
+
+void encode_tokens_backward(benchmark::State& state) {
+  Head head(state.range(0));
+  const std::vector<Code> window(head.tokens, ~Code{0});
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(encode_backward(head.hash(), head.rows(), head.tokens, window.data(),
+                                             head.bit_grad.data(), head.out_rows(),
+                                             head.scratch.data()));
+  }
+  count_tokens(state, head.tokens);
+}
+
+void accumulate_tokens(benchmark::State& state) {
+  Head head(state.range(0), static_cast<int>(state.range(1)));
+  for (auto _ : state) {
+    accumulate(head.layout, head.codes.data(), nullptr, head.rows(), nullptr, head.tokens, kDim,
+               head.table());
+    benchmark::ClobberMemory();
+  }
+  count_tokens(state, head.tokens);
+}
+
+void gather_tokens(benchmark::State& state) {
+  Head head(state.range(0), static_cast<int>(state.range(1)));
+  for (auto _ : state) {
+    gather(head.layout, head.codes.data(), nullptr, head.table(), 0, head.rows(), head.tokens, kDim,
+           head.out_rows(), nullptr);
+    benchmark::ClobberMemory();
+  }
+  count_tokens(state, head.tokens);
+}
+
+void bit_gradient_tokens(benchmark::State& state) {
+  Head head(state.range(0), static_cast<int>(state.range(1)));
+  for (auto _ : state) {
+    bit_gradient(head.layout, head.codes.data(), nullptr, head.rows(), nullptr, head.table(),
+                 head.tokens, kDim, head.bit_grad.data());
+    benchmark::ClobberMemory();
+  }
+  count_tokens(state, head.tokens);
+}
+
+/// Repeated mixing would overflow, so every mix starts from the same table; copying it is included.
+void mix_table(benchmark::State& state, const Profile& profile) {
+  Head head(0, static_cast<int>(state.range(0)));
+  const std::vector<float> values = head.values;
+  const std::vector<float> weights = head.weights;
+  for (auto _ : state) {
+    head.values = values;
+    head.weights = weights;
+    mix(head.layout, profile, kDim, head.table());
+    benchmark::ClobberMemory();
+  }
+}
+
+void mix_table_with_derivative(benchmark::State& state) {
+  Head head(0, static_cast<int>(state.range(0)));
+  const std::vector<float> values = head.values;
+  const std::vector<float> weights = head.weights;
+  std::vector<float> value_slopes(values.size());
+  std::vector<float> weight_slopes(weights.size());
+  for (auto _ : state) {
+    head.values = values;
+    head.weights = weights;
+    mix_with_derivative(head.layout, exponential_profile(1), kDim, head.table(),
+                        {value_slopes.data(), weight_slopes.data()});
+    benchmark::ClobberMemory();
+  }
+}
+
+const std::vector<std::int64_t> kTokens = {196, 3136};
+const std::vector<std::int64_t> kGroupBits = {4, 8};
+
+BENCHMARK(encode_tokens)->ArgNames({"tokens"})->ArgsProduct({kTokens});
+BENCHMARK(encode_tokens_backward)->ArgNames({"tokens"})->ArgsProduct({kTokens});
+BENCHMARK(accumulate_tokens)->ArgNames({"tokens", "w"})->ArgsProduct({kTokens, kGroupBits});
+BENCHMARK(gather_tokens)->ArgNames({"tokens", "w"})->ArgsProduct({kTokens, kGroupBits});
+BENCHMARK(bit_gradient_tokens)->ArgNames({"tokens", "w"})->ArgsProduct({kTokens, kGroupBits});
+BENCHMARK_CAPTURE(mix_table, linear, paper_profile(kBits))->ArgName("w")->Arg(4)->Arg(8);
+BENCHMARK_CAPTURE(mix_table, exponential, exponential_profile(1))->ArgName("w")->Arg(4)->Arg(8);
+BENCHMARK(mix_table_with_derivative)->ArgName("w")->Arg(4)->Arg(8);
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (argc == 3 && std::strcmp(argv[1], "--target") == 0) {
+    if (!ecoformer::kernels::force_target(argv[2])) {
+      std::fprintf(stderr, "--target: expected an instruction set of this machine, got %s\n",
+                   argv[2]);
+      return 2;
+    }
+  } else if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
+    return 2;
+  }
+  benchmark::AddCustomContext("target", ecoformer::kernels::active_target());
+  benchmark::RunSpecifiedBenchmarks();
+}

@@ -1,0 +1,439 @@
+// Tokens to codes and back, for one target. One lane is one token: a tile of kLanes tokens is
+// transposed to [channels][kLanes], so that no sum runs across lanes and supports, bits and weights
+// are broadcast. Tolerance class; see encode.h for the formulas.
+
+#if defined(ECOFORMER_KERNELS_ENCODE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ECOFORMER_KERNELS_ENCODE_INL_H_
+#undef ECOFORMER_KERNELS_ENCODE_INL_H_
+#else
+#define ECOFORMER_KERNELS_ENCODE_INL_H_
+#endif
+
+#include <cstdint>
+
+#include "ecoformer/kernels/encode.h"
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+#include "kernels/encode_scratch.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ecoformer::kernels {
+namespace HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using F32 = hn::CappedTag<float, kMaxTile>;
+using U32 = hn::RebindToUnsigned<F32>;
+using VF = hn::Vec<F32>;
+using VU = hn::Vec<U32>;
+
+constexpr F32 kF32;
+constexpr U32 kU32;
+constexpr int kLanes = static_cast<int>(hn::MaxLanes(kF32));
+
+HWY_INLINE VF lanes(const float* rows, int row) {
+  return hn::Load(kF32, rows + row * kLanes);
+}
+HWY_INLINE void set_lanes(float* rows, int row, VF v) {
+  hn::Store(v, kF32, rows + row * kLanes);
+}
+HWY_INLINE VF all(float value) {
+  return hn::Set(kF32, value);
+}
+HWY_INLINE float sum_of_lanes(VF v) {
+  return hn::GetLane(hn::SumOfLanes(kF32, v));
+}
+
+// ---- Transposition ----
+
+#if HWY_TARGET != HWY_SCALAR
+
+/// Four floats from each of p, p + step, p + 2 step, ..., one after another.
+template <class D>
+HWY_INLINE hn::Vec<D> load_quads(D d, const float* p, std::int64_t step) {
+  if constexpr (hn::MaxLanes(d) == 4) {
+    return hn::LoadU(d, p);
+  } else {
+    const hn::Half<D> half;
+    const std::int64_t upper = static_cast<std::int64_t>(hn::MaxLanes(d)) / 8 * step;
+    return hn::Combine(d, load_quads(half, p + upper, step), load_quads(half, p, step));
+  }
+}
+
+/// The inverse of load_quads.
+template <class D>
+HWY_INLINE void store_quads(D d, hn::Vec<D> v, float* p, std::int64_t step) {
+  if constexpr (hn::MaxLanes(d) == 4) {
+    hn::StoreU(v, d, p);
+  } else {
+    const hn::Half<D> half;
+    const std::int64_t upper = static_cast<std::int64_t>(hn::MaxLanes(d)) / 8 * step;
+    store_quads(half, hn::LowerHalf(half, v), p, step);
+    store_quads(half, hn::UpperHalf(half, v), p + upper, step);
+  }
+}
+
+/// Transposes the 4 x 4 matrix that each 128-bit block holds in a, b, c, d.
+HWY_INLINE void transpose_quads(VF& a, VF& b, VF& c, VF& d) {
+  const hn::Repartition<std::uint64_t, F32> pairs;
+  const auto ab_low = hn::BitCast(pairs, hn::InterleaveLower(kF32, a, b));
+  const auto ab_high = hn::BitCast(pairs, hn::InterleaveUpper(kF32, a, b));
+  const auto cd_low = hn::BitCast(pairs, hn::InterleaveLower(kF32, c, d));
+  const auto cd_high = hn::BitCast(pairs, hn::InterleaveUpper(kF32, c, d));
+  a = hn::BitCast(kF32, hn::InterleaveLower(pairs, ab_low, cd_low));
+  b = hn::BitCast(kF32, hn::InterleaveUpper(pairs, ab_low, cd_low));
+  c = hn::BitCast(kF32, hn::InterleaveLower(pairs, ab_high, cd_high));
+  d = hn::BitCast(kF32, hn::InterleaveUpper(pairs, ab_high, cd_high));
+}
+
+#endif  // HWY_TARGET != HWY_SCALAR
+
+/// kLanes rows of `columns` floats, `stride` apart, to [columns][kLanes].
+HWY_INLINE void transpose(const float* rows, std::int64_t stride, int columns, float* out) {
+  int c = 0;
+#if HWY_TARGET != HWY_SCALAR
+  for (; c + 4 <= columns; c += 4) {
+    VF v0 = load_quads(kF32, rows + c, 4 * stride);
+    VF v1 = load_quads(kF32, rows + stride + c, 4 * stride);
+    VF v2 = load_quads(kF32, rows + 2 * stride + c, 4 * stride);
+    VF v3 = load_quads(kF32, rows + 3 * stride + c, 4 * stride);
+    transpose_quads(v0, v1, v2, v3);
+    set_lanes(out, c, v0);
+    set_lanes(out, c + 1, v1);
+    set_lanes(out, c + 2, v2);
+    set_lanes(out, c + 3, v3);
+  }
+#endif
+  for (; c < columns; ++c) {
+    for (int t = 0; t < kLanes; ++t) out[c * kLanes + t] = rows[t * stride + c];
+  }
+}
+
+/// [columns][kLanes] to kLanes rows of `columns` floats, `stride` apart.
+HWY_INLINE void transpose_back(const float* in, int columns, float* rows, std::int64_t stride) {
+  int c = 0;
+#if HWY_TARGET != HWY_SCALAR
+  for (; c + 4 <= columns; c += 4) {
+    VF v0 = lanes(in, c);
+    VF v1 = lanes(in, c + 1);
+    VF v2 = lanes(in, c + 2);
+    VF v3 = lanes(in, c + 3);
+    transpose_quads(v0, v1, v2, v3);
+    store_quads(kF32, v0, rows + c, 4 * stride);
+    store_quads(kF32, v1, rows + stride + c, 4 * stride);
+    store_quads(kF32, v2, rows + 2 * stride + c, 4 * stride);
+    store_quads(kF32, v3, rows + 3 * stride + c, 4 * stride);
+  }
+#endif
+  for (; c < columns; ++c) {
+    for (int t = 0; t < kLanes; ++t) rows[t * stride + c] = in[c * kLanes + t];
+  }
+}
+
+// ---- Tiles ----
+
+/// Tokens first .. first + count - 1 of a longer sequence; count is kLanes but for the last tile.
+struct Tile {
+  std::int64_t first;
+  int count;
+};
+
+HWY_INLINE Tile tile_at(std::int64_t first, std::int64_t tokens) {
+  const std::int64_t rest = tokens - first;
+  return {first, rest < kLanes ? static_cast<int>(rest) : kLanes};
+}
+
+/// The tile's rows, transposed; lanes without a token are 0.
+HWY_NOINLINE void load_tile(ConstRows rows, Tile tile, int columns, float* out, float* spare) {
+  if (tile.count == kLanes) {
+    transpose(rows[tile.first], rows.stride, columns, out);
+    return;
+  }
+  for (int t = 0; t < kLanes; ++t) {
+    for (int c = 0; c < columns; ++c) {
+      spare[t * columns + c] = t < tile.count ? rows[tile.first + t][c] : 0;
+    }
+  }
+  transpose(spare, columns, columns, out);
+}
+
+/// The inverse of load_tile; lanes without a token are dropped.
+HWY_NOINLINE void store_tile(const float* in, Tile tile, int columns, Rows rows, float* spare) {
+  if (tile.count == kLanes) {
+    transpose_back(in, columns, rows[tile.first], rows.stride);
+    return;
+  }
+  transpose_back(in, columns, spare, columns);
+  for (int t = 0; t < tile.count; ++t) {
+    for (int c = 0; c < columns; ++c) rows[tile.first + t][c] = spare[t * columns + c];
+  }
+}
+
+/// |x|^2 and 1 / |x| of each token; 1 / |x| is 0 for a zero token.
+struct Norm {
+  VF square;
+  VF inverse;
+};
+
+HWY_INLINE Norm norm_of(const float* channels, int dim) {
+  VF even = hn::Zero(kF32);
+  VF odd = hn::Zero(kF32);
+  int d = 0;
+  for (; d + 2 <= dim; d += 2) {
+    even = hn::MulAdd(lanes(channels, d), lanes(channels, d), even);
+    odd = hn::MulAdd(lanes(channels, d + 1), lanes(channels, d + 1), odd);
+  }
+  if (d < dim) even = hn::MulAdd(lanes(channels, d), lanes(channels, d), even);
+  const VF square = hn::Add(even, odd);
+  const VF inverse = hn::Div(all(1), hn::Sqrt(square));
+  return {square, hn::IfThenZeroElse(hn::Eq(square, hn::Zero(kF32)), inverse)};
+}
+
+/// Ones in the lanes whose token exists and counts, zeros elsewhere.
+HWY_INLINE hn::Mask<F32> counted_lanes(const std::uint8_t* mask, Tile tile) {
+  HWY_ALIGN float on[kLanes];
+  for (int t = 0; t < kLanes; ++t) {
+    on[t] = t < tile.count && (mask == nullptr || mask[tile.first + t] != 0) ? 1 : 0;
+  }
+  return hn::Ne(lanes(on, 0), hn::Zero(kF32));
+}
+
+// ---- Products ----
+
+/// A matrix that is read by rows or, with the strides swapped, by columns.
+struct Matrix {
+  const float* data;
+  int rows;
+  int columns;
+  std::int64_t row_stride;
+  std::int64_t column_stride;
+};
+
+HWY_INLINE Matrix by_rows(const float* data, int rows, int columns) {
+  return {data, rows, columns, columns, 1};
+}
+HWY_INLINE Matrix by_columns(const float* data, int rows, int columns) {
+  return {data, columns, rows, 1, columns};
+}
+
+/// Enough independent sums to hide the latency of a fused multiply-add.
+constexpr int kMaxBlock = 8;
+
+/// multiply for the rows first .. first + kRows - 1, their sums in registers.
+template <int kRows>
+HWY_INLINE void multiply_rows(Matrix w, int first, const float* in, VF start, float* out) {
+  VF sum[kRows];
+  for (int r = 0; r < kRows; ++r) sum[r] = start;
+  const float* HWY_RESTRICT column = w.data + first * w.row_stride;
+  for (int c = 0; c < w.columns; ++c, column += w.column_stride) {
+    const VF x = lanes(in, c);
+    for (int r = 0; r < kRows; ++r) {
+      sum[r] = hn::MulAdd(all(column[r * w.row_stride]), x, sum[r]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) set_lanes(out, first + r, sum[r]);
+}
+
+template <int kRows>
+HWY_INLINE void multiply_block(Matrix w, int rows, int first, const float* in, VF start,
+                               float* out) {
+  if (rows == kRows) {
+    multiply_rows<kRows>(w, first, in, start, out);
+  } else if constexpr (kRows > 1) {
+    multiply_block<kRows - 1>(w, rows, first, in, start, out);
+  }
+}
+
+/// out[r] = start + sum_c w[r, c] in[c] in every lane.
+HWY_NOINLINE void multiply(Matrix w, const float* in, VF start, float* out) {
+  for (int first = 0; first < w.rows;) {
+    const int rest = w.rows - first;
+    const int blocks = (rest + kMaxBlock - 1) / kMaxBlock;
+    const int rows = (rest + blocks - 1) / blocks;  // of even size, so that none is starved
+    multiply_block<kMaxBlock>(w, rows, first, in, start, out);
+    first += rows;
+  }
+}
+
+// ---- Bits ----
+
+/// codes[t] = the bits r for which is_set(y[r]) holds in lane t.
+template <class IsSet>
+HWY_INLINE void pack_bits(const float* y, int bits, Tile tile, Code* codes, IsSet is_set) {
+  HWY_ALIGN std::uint32_t words[2][kLanes];
+  for (int half = 0; half < 2; ++half) {
+    VU word = hn::Zero(kU32);
+    for (int r = 32 * half; r < bits && r < 32 * half + 32; ++r) {
+      const auto set = hn::RebindMask(kU32, is_set(lanes(y, r)));
+      word = hn::Or(word, hn::IfThenElseZero(set, hn::Set(kU32, std::uint32_t{1} << (r % 32))));
+    }
+    hn::Store(word, kU32, words[half]);
+  }
+  for (int t = 0; t < tile.count; ++t) {
+    codes[tile.first + t] = words[0][t] | static_cast<Code>(words[1][t]) << 32;
+  }
+}
+
+/// Sets y[r] to 0 in the lanes whose code has bit r cleared.
+HWY_INLINE void clear_where_unset(const Code* codes, Tile tile, int bits, float* y) {
+  HWY_ALIGN std::uint32_t words[2][kLanes] = {};
+  for (int t = 0; t < tile.count; ++t) {
+    words[0][t] = static_cast<std::uint32_t>(codes[tile.first + t]);
+    words[1][t] = static_cast<std::uint32_t>(codes[tile.first + t] >> 32);
+  }
+  for (int r = 0; r < bits; ++r) {
+    const VU bit = hn::Set(kU32, std::uint32_t{1} << (r % 32));
+    const auto set = hn::TestBit(hn::Load(kU32, words[r / 32]), bit);
+    set_lanes(y, r, hn::IfThenElseZero(hn::RebindMask(kF32, set), lanes(y, r)));
+  }
+}
+
+// ---- The functions of encode.h ----
+
+/// -|x^ - s|^2 / (2 sigma) = (x^.s - 1) / sigma, from x.s.
+HWY_INLINE VF exponent(VF dot, const Norm& norm, VF inverse_sigma) {
+  return hn::Mul(hn::MulSub(dot, norm.inverse, all(1)), inverse_sigma);
+}
+
+/// In place: dL/dx^ to dL/dx = (u - (u.x^) x^) / |x|.
+HWY_INLINE void through_normalisation(const float* channels, const Norm& norm, int dim, float* u) {
+  VF along = hn::Zero(kF32);
+  for (int d = 0; d < dim; ++d) along = hn::MulAdd(lanes(u, d), lanes(channels, d), along);
+  const VF radial = hn::Mul(hn::Mul(along, norm.inverse), norm.inverse);
+  for (int d = 0; d < dim; ++d) {
+    const VF tangent = hn::NegMulAdd(radial, lanes(channels, d), lanes(u, d));
+    set_lanes(u, d, hn::Mul(tangent, norm.inverse));
+  }
+}
+
+void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes, float* projection,
+            Code* window, float* memory) {
+  const EncodeScratch scratch(hash.dim, hash.supports, hash.bits, memory);
+  const VF inverse_sigma = all(1 / hash.bandwidth);
+  for (std::int64_t first = 0; first < tokens; first += kLanes) {
+    const Tile tile = tile_at(first, tokens);
+    load_tile(x, tile, hash.dim, scratch.channels, scratch.spare);
+    const Norm norm = norm_of(scratch.channels, hash.dim);
+
+    multiply(by_rows(hash.support, hash.supports, hash.dim), scratch.channels, hn::Zero(kF32),
+             scratch.kernel);
+    for (int j = 0; j < hash.supports; ++j) {
+      const VF k = hn::Exp(kF32, exponent(lanes(scratch.kernel, j), norm, inverse_sigma));
+      set_lanes(scratch.kernel, j, hn::Sub(k, all(hash.mean[j])));
+    }
+
+    // Exp swallows NaN. Starting the sums from 0 |x|^2 keeps it: such a token has no bit set.
+    const VF start = hn::Mul(norm.square, hn::Zero(kF32));
+    multiply(by_rows(hash.weight, hash.bits, hash.supports), scratch.kernel, start, scratch.bits);
+
+    pack_bits(scratch.bits, hash.bits, tile, codes,
+              [](VF y) HWY_ATTR { return hn::Gt(y, hn::Zero(kF32)); });
+    if (window != nullptr) {
+      pack_bits(scratch.bits, hash.bits, tile, window,
+                [](VF y) HWY_ATTR { return hn::Lt(hn::Abs(y), all(1)); });
+    }
+    if (projection != nullptr) {
+      store_tile(scratch.bits, tile, hash.bits, {projection, hash.bits}, scratch.spare);
+    }
+  }
+}
+
+float mean_squared_distance(const float* support, int supports, int dim, ConstRows x,
+                            std::int64_t tokens, const std::uint8_t* mask, float* memory) {
+  const EncodeScratch scratch(dim, supports, 0, memory);
+  float* unit_sum = scratch.channels_grad;
+  for (int d = 0; d < dim; ++d) set_lanes(unit_sum, d, hn::Zero(kF32));
+  std::int64_t counted = 0;
+  for (std::int64_t first = 0; first < tokens; first += kLanes) {
+    const Tile tile = tile_at(first, tokens);
+    load_tile(x, tile, dim, scratch.channels, scratch.spare);
+    const Norm norm = norm_of(scratch.channels, dim);
+    const auto counts = counted_lanes(mask, tile);
+    counted += static_cast<std::int64_t>(hn::CountTrue(kF32, counts));
+    for (int d = 0; d < dim; ++d) {
+      const VF unit = hn::Mul(lanes(scratch.channels, d), norm.inverse);
+      set_lanes(unit_sum, d, hn::Add(lanes(unit_sum, d), hn::IfThenElseZero(counts, unit)));
+    }
+  }
+  if (counted == 0) return 0;
+  double dot = 0;
+  for (int d = 0; d < dim; ++d) {
+    double support_sum = 0;
+    for (int j = 0; j < supports; ++j) support_sum += support[j * dim + d];
+    dot += support_sum * sum_of_lanes(lanes(unit_sum, d));
+  }
+  return static_cast<float>(2 - 2 * dot / (static_cast<double>(counted) * supports));
+}
+
+float encode_backward(const HashView& hash, ConstRows x, std::int64_t tokens, const Code* window,
+                      const float* code_grad, Rows x_grad, float* memory) {
+  const EncodeScratch scratch(hash.dim, hash.supports, hash.bits, memory);
+  const VF inverse_sigma = all(1 / hash.bandwidth);
+  const ConstRows bit_grad(code_grad, hash.bits);
+  double sigma_grad = 0;
+  for (std::int64_t first = 0; first < tokens; first += kLanes) {
+    const Tile tile = tile_at(first, tokens);
+    load_tile(x, tile, hash.dim, scratch.channels, scratch.spare);
+    const Norm norm = norm_of(scratch.channels, hash.dim);
+
+    load_tile(bit_grad, tile, hash.bits, scratch.bits, scratch.spare);
+    clear_where_unset(window, tile, hash.bits, scratch.bits);
+    multiply(by_columns(hash.weight, hash.bits, hash.supports), scratch.bits, hn::Zero(kF32),
+             scratch.kernel_grad);
+
+    // With k = exp(t), t = -|x^ - s|^2 / (2 sigma): dk/dx^ = k s / sigma and dk/dsigma = -k t /
+    // sigma.
+    multiply(by_rows(hash.support, hash.supports, hash.dim), scratch.channels, hn::Zero(kF32),
+             scratch.kernel);
+    VF along_sigma = hn::Zero(kF32);
+    for (int j = 0; j < hash.supports; ++j) {
+      const VF t = exponent(lanes(scratch.kernel, j), norm, inverse_sigma);
+      const VF grad = hn::Mul(lanes(scratch.kernel_grad, j), hn::Exp(kF32, t));
+      along_sigma = hn::NegMulAdd(grad, t, along_sigma);
+      set_lanes(scratch.kernel_grad, j, hn::Mul(grad, inverse_sigma));
+    }
+    sigma_grad += sum_of_lanes(hn::Mul(along_sigma, inverse_sigma));
+
+    multiply(by_columns(hash.support, hash.supports, hash.dim), scratch.kernel_grad, hn::Zero(kF32),
+             scratch.channels_grad);
+    through_normalisation(scratch.channels, norm, hash.dim, scratch.channels_grad);
+    store_tile(scratch.channels_grad, tile, hash.dim, x_grad, scratch.spare);
+  }
+  return static_cast<float>(sigma_grad);
+}
+
+void bandwidth_backward(const float* support, int supports, int dim, ConstRows x,
+                        std::int64_t tokens, const std::uint8_t* mask, float bandwidth_grad,
+                        Rows x_grad, float* memory) {
+  std::int64_t counted = 0;
+  for (std::int64_t n = 0; n < tokens; ++n) counted += mask == nullptr || mask[n] != 0 ? 1 : 0;
+  if (counted == 0) return;
+  const EncodeScratch scratch(dim, supports, 0, memory);
+  const double scale = -2.0 * bandwidth_grad / (static_cast<double>(counted) * supports);
+  for (int d = 0; d < dim; ++d) {
+    double support_sum = 0;
+    for (int j = 0; j < supports; ++j) support_sum += support[j * dim + d];
+    set_lanes(scratch.unit_grad, d, all(static_cast<float>(scale * support_sum)));
+  }
+  for (std::int64_t first = 0; first < tokens; first += kLanes) {
+    const Tile tile = tile_at(first, tokens);
+    load_tile(x, tile, dim, scratch.channels, scratch.spare);
+    const Norm norm = norm_of(scratch.channels, dim);
+    for (int d = 0; d < dim; ++d) set_lanes(scratch.channels_grad, d, lanes(scratch.unit_grad, d));
+    through_normalisation(scratch.channels, norm, dim, scratch.channels_grad);
+    transpose_back(scratch.channels_grad, dim, scratch.spare, dim);
+    for (int t = 0; t < tile.count; ++t) {
+      if (mask != nullptr && mask[first + t] == 0) continue;
+      float* grad = x_grad[first + t];
+      for (int d = 0; d < dim; ++d) grad[d] += scratch.spare[t * dim + d];
+    }
+  }
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace ecoformer::kernels
+HWY_AFTER_NAMESPACE();
+
+#endif  // ECOFORMER_KERNELS_ENCODE_INL_H_

@@ -1,0 +1,53 @@
+// tables.h for every target: compiles tables-inl.h once a target and dispatches to the best.
+
+#include "ecoformer/kernels/tables.h"
+
+#include "kernels/simd.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/tables.cpp"
+#include "hwy/foreach_target.h"
+#include "kernels/tables-inl.h"
+
+#if HWY_ONCE
+
+namespace ecoformer::kernels {
+
+HWY_EXPORT(accumulate);
+HWY_EXPORT(mix);
+HWY_EXPORT(mix_with_derivative);
+HWY_EXPORT(gather);
+HWY_EXPORT(bit_gradient);
+
+void accumulate(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows values,
+                const float* token_weights, std::int64_t tokens, int dim, Table table) {
+  HWY_DYNAMIC_DISPATCH(accumulate)
+  (layout, codes, mask, values, token_weights, tokens, dim, table);
+}
+
+void mix(CodeLayout layout, const Profile& profile, int dim, Table table) {
+  HWY_DYNAMIC_DISPATCH(mix)(layout, profile, dim, table);
+}
+
+void mix_with_derivative(CodeLayout layout, const Profile& profile, int dim, Table table,
+                         Table derivative) {
+  HWY_DYNAMIC_DISPATCH(mix_with_derivative)(layout, profile, dim, table, derivative);
+}
+
+void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstTable mixed,
+            float self, ConstRows own, std::int64_t tokens, int dim, Rows out,
+            float* inverse_weights) {
+  HWY_DYNAMIC_DISPATCH(gather)
+  (layout, codes, mask, mixed, self, own, tokens, dim, out, inverse_weights);
+}
+
+void bit_gradient(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows x,
+                  const float* token_weights, ConstTable mixed, std::int64_t tokens, int dim,
+                  float* grad) {
+  HWY_DYNAMIC_DISPATCH(bit_gradient)
+  (layout, codes, mask, x, token_weights, mixed, tokens, dim, grad);
+}
+
+}  // namespace ecoformer::kernels
+
+#endif  // HWY_ONCE

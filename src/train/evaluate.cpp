@@ -1,0 +1,40 @@
+// Evaluation: sums over sequences in float64.
+#include "ecoformer/train/evaluate.h"
+
+#include <torch/torch.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "train/eval_mode.h"
+
+namespace ecoformer::train {
+
+Evaluation evaluate(models::SequenceEncoder model, data::SequenceLoader& loader) {
+  const torch::NoGradGuard no_grad;
+  const EvalMode eval_mode(*model);
+  Evaluation result;
+  std::int64_t correct = 0;
+  double loss = 0;
+  loader.start_epoch(0);
+  while (const auto batch = loader.next()) {
+    const auto start = std::chrono::steady_clock::now();
+    const torch::Tensor logits = model->forward(batch->tokens, batch->mask);
+    result.seconds +=
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    result.examples += batch->labels.size(0);
+    result.tokens += batch->mask.sum().item<std::int64_t>();
+    correct += logits.argmax(-1).eq(batch->labels).sum().item<std::int64_t>();
+    loss += torch::nll_loss(logits.to(torch::kFloat64).log_softmax(-1), batch->labels, {},
+                            at::Reduction::Sum)
+                .item<double>();
+  }
+  const auto examples = static_cast<double>(result.examples);
+  result.accuracy = static_cast<double>(correct) / examples;
+  result.standard_error = std::sqrt(result.accuracy * (1 - result.accuracy) / examples);
+  result.loss = loss / examples;
+  result.ms_per_sequence = 1000 * result.seconds / examples;
+  return result;
+}
+
+}  // namespace ecoformer::train

@@ -1,0 +1,127 @@
+// Help, version, and the forms of a report.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <sstream>
+
+#include "cli/program.h"
+
+namespace ecoformer::cli_test {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(Usage, HelpOfTheProgramNamesEveryCommand) {
+  const Outcome help = run({"--help"});
+  EXPECT_EQ(help.code, 0);
+  EXPECT_EQ(help.err, "");
+  for (const char* command :
+       {"train", "convert", "evaluate", "predict", "energy", "data", "attend", "inspect"}) {
+    EXPECT_THAT(help.out, HasSubstr(command));
+  }
+}
+
+TEST(Usage, HelpOfCommandsShowsDefaults) {
+  const std::vector<std::pair<std::string, std::string>> expected{
+      {"train", "--learning-rate FLOAT=0.0001"},
+      {"convert", "--sequences INT=32"},
+      {"evaluate", "--batch-size INT=32"},
+      {"predict", "--top INT:POSITIVE=1"},
+      {"energy", "--bits INT=16"},
+      {"data", "--train INT=96000"},
+      {"attend", "--beta FLOAT"},
+      {"inspect", "--format"}};
+  for (const auto& [command, flag] : expected) {
+    const Outcome help = run({command, "--help"});
+    EXPECT_EQ(help.code, 0) << command;
+    EXPECT_THAT(help.out, HasSubstr(flag)) << command;
+    EXPECT_EQ(help.err, "") << command;
+  }
+}
+
+TEST(Usage, Version) {
+  const Outcome version = run({"--version"});
+  EXPECT_EQ(version.code, 0);
+  EXPECT_THAT(version.out, ::testing::MatchesRegex("ecoformer [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+}
+
+TEST(Usage, EnergyReportsTheSameRowsInEveryFormat) {
+  const std::vector<std::string> energy{"energy", "--tokens", "500,2000"};
+  const Outcome json = run(energy + std::vector<std::string>{"--format", "json"});
+  ASSERT_EQ(json.code, 0) << json.err;
+  const nlohmann::json rows = json.json();
+  ASSERT_EQ(rows.size(), 8U);  // two lengths, two mechanisms, two countings
+  double dense = 0;
+  double eco = 0;
+  for (const nlohmann::json& row : rows) {
+    // The paper's constants; exponentials and divisions as energy.h charges them.
+    const double multiplications = row["multiplications"].get<double>() +
+                                   13 * row["exponentials"].get<double>() +
+                                   row["divisions"].get<double>();
+    const double additions =
+        row["additions"].get<double>() + 10 * row["exponentials"].get<double>();
+    const double expected = (3.7 * multiplications + 0.9 * additions) * 1e-9;
+    EXPECT_NEAR(row["energy_mj"].get<double>(), expected, 1e-12 * expected);
+    if (row["tokens"] == 2000 && row["counting"] == "published") {
+      (row["attention"] == "softmax" ? dense : eco) = row["energy_mj"];
+    }
+  }
+  EXPECT_LT(eco, dense);
+
+  const Outcome csv = run(energy + std::vector<std::string>{"--format", "csv"});
+  std::istringstream lines(csv.out);
+  std::string header;
+  std::getline(lines, header);
+  EXPECT_THAT(header,
+              ::testing::StartsWith("model,attention,counting,tokens,multiplications,additions"));
+  std::string first;
+  std::getline(lines, first);
+  EXPECT_THAT(first, ::testing::StartsWith(
+                         "sequence_encoder,softmax,published,500," +
+                         std::to_string(rows[0]["multiplications"].get<std::int64_t>()) + ","));
+
+  const Outcome table = run(energy);
+  EXPECT_EQ(table.code, 0);
+  EXPECT_EQ(std::count(table.out.begin(), table.out.end(), '\n'), 2 + 8);
+}
+
+TEST(Usage, DumpedConfigurationCanBeReadBack) {
+  const Folder folder;
+  const Outcome first = run({"train", "--dump-config", "--width", "48", "--heads", "3"});
+  ASSERT_EQ(first.code, 0) << first.err;
+  write_file(folder / "all.toml", first.out);
+  const Outcome second = run({"train", "--dump-config", "--config", folder / "all.toml"});
+  EXPECT_EQ(second.code, 0) << second.err;
+  EXPECT_EQ(second.out, first.out);
+  const Outcome flag_wins =
+      run({"train", "--dump-config", "--config", folder / "all.toml", "--width", "96"});
+  EXPECT_THAT(flag_wins.out, HasSubstr("width=96"));
+  EXPECT_THAT(flag_wins.out, HasSubstr("heads=3"));
+}
+
+TEST(Usage, ShippedConfigurationsAreValid) {
+  for (const auto& file : std::filesystem::directory_iterator(ECO_CONFIGS)) {
+    const Outcome outcome = run({"train", "--dump-config", "--config", file.path().string()});
+    EXPECT_EQ(outcome.code, 0) << file.path() << outcome.err;
+  }
+}
+
+TEST(Usage, InspectListsTheTensorsOfAnyFile) {
+  const Outcome outcome =
+      run({"inspect", std::string(ECO_FIXTURES) + "/attention_b2_h1_n64_d32.safetensors",
+           "--format", "json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  bool found = false;
+  for (const nlohmann::json& row : outcome.json()) {
+    if (row["name"] != "codes") continue;
+    found = true;
+    EXPECT_EQ(row["dtype"], "I8");
+    EXPECT_EQ(row["shape"], "[2, 1, 64, 16]");
+  }
+  EXPECT_TRUE(found);
+}
+
+}  // namespace
+}  // namespace ecoformer::cli_test
