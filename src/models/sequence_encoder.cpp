@@ -28,7 +28,7 @@ SequenceEncoderConfig completed(SequenceEncoderConfig config) {
 void initialise(torch::nn::Module& model, std::uint64_t seed) {
   const torch::NoGradGuard no_grad;
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  for (const auto& module : model.modules()) {
+  for (const auto& module : model.modules(/*include_self=*/false)) {
     if (auto* linear = module->as<torch::nn::Linear>()) {
       const double bound = 1 / std::sqrt(static_cast<double>(linear->options.in_features()));
       linear->weight.uniform_(-bound, bound, generator);

@@ -165,6 +165,7 @@ TEST(Loader, BucketingSavesPaddingAndKeepsARandomOrder) {
   EXPECT_LE(padding(bucketed), 2 * 10 * 22);
   EXPECT_GT(padding(load(false)), 10 * padding(bucketed));
   std::vector<std::int64_t> widths;
+  widths.reserve(bucketed.size());
   for (const Batch& batch : bucketed) widths.push_back(batch.tokens.size(1));
   EXPECT_FALSE(std::is_sorted(widths.begin(), widths.begin() + 50));
 }

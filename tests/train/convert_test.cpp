@@ -183,7 +183,7 @@ TEST(RankQuality, DoesNotSeePaddedKeys) {
   EXPECT_EQ(before.recall, after.recall);
   EXPECT_EQ(before.pearson, after.pearson);
   EXPECT_EQ(before.spearman, after.spearman);
-  EXPECT_EQ(before.chance_recall, 20.0 / 48);
+  EXPECT_DOUBLE_EQ(before.chance_recall, 20.0 / 48);
 }
 
 }  // namespace

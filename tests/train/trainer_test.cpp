@@ -5,6 +5,7 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <ostream>
 #include <stdexcept>
 #include <vector>
 
@@ -32,23 +33,23 @@ const data::SequenceDataset& validation_data() {
   return dataset;
 }
 
-struct Setup {
+struct Scenario {
   models::SequenceEncoderConfig model = toy_model_config("softmax");
   TrainConfig config = toy_train_config();
   std::uint64_t model_seed = 1;
   const data::SequenceDataset* train = &train_data();
 };
 
-Trainer make_trainer(const Setup& setup, TrainOptions options) {
+Trainer make_trainer(const Scenario& scenario, TrainOptions options) {
   options.workers = 0;
-  return Trainer(models::SequenceEncoder(setup.model, setup.model_seed), toy_task(), *setup.train,
-                 validation_data(), setup.config, std::move(options));
+  return Trainer(models::SequenceEncoder(scenario.model, scenario.model_seed), toy_task(),
+                 *scenario.train, validation_data(), scenario.config, std::move(options));
 }
 
 /// What constructing a trainer complains about.
-std::string complaint(const Setup& setup, const TrainOptions& options) {
+std::string complaint(const Scenario& scenario, const TrainOptions& options) {
   try {
-    make_trainer(setup, options);
+    make_trainer(scenario, options);
   } catch (const InputError& error) {
     return error.what();
   }
@@ -79,10 +80,10 @@ void expect_same_files(const fs::path& a, const fs::path& b) {
 TEST(Trainer, LearnsAToyTask) {
   for (const char* mechanism : {"softmax", "eco"}) {
     const fs::path folder = fresh_folder();
-    Setup setup;
-    setup.model = toy_model_config(mechanism);
-    setup.config.steps = 60;
-    Trainer trainer = make_trainer(setup, {.output = folder});
+    Scenario scenario;
+    scenario.model = toy_model_config(mechanism);
+    scenario.config.steps = 60;
+    Trainer trainer = make_trainer(scenario, {.output = folder});
     const TrainResult result = trainer.run();
     EXPECT_EQ(result.status, TrainStatus::kFinished);
     EXPECT_EQ(result.step, 60);
@@ -103,21 +104,25 @@ struct ResumeCase {
   std::int64_t relearn_epochs;
 };
 
+void PrintTo(const ResumeCase& resume, std::ostream* out) {
+  *out << resume.name;
+}
+
 class Resume : public ::testing::TestWithParam<ResumeCase> {
  protected:
-  Setup setup() const {
-    Setup setup;
-    setup.model = toy_model_config(GetParam().mechanism);
-    setup.config.relearn_every_steps = GetParam().relearn_steps;
-    setup.config.relearn_every_epochs = GetParam().relearn_epochs;
-    return setup;
+  Scenario scenario() const {
+    Scenario scenario;
+    scenario.model = toy_model_config(GetParam().mechanism);
+    scenario.config.relearn_every_steps = GetParam().relearn_steps;
+    scenario.config.relearn_every_epochs = GetParam().relearn_epochs;
+    return scenario;
   }
   fs::path straight_run(const fs::path& folder) const {
-    make_trainer(setup(), {.output = folder / "straight"}).run();
+    make_trainer(scenario(), {.output = folder / "straight"}).run();
     return folder / "straight";
   }
   void resume(const fs::path& folder) const {
-    Setup other = setup();
+    Scenario other = scenario();
     other.model_seed = 99;  // The weights come from the checkpoint.
     const TrainResult result = make_trainer(other, {.output = folder, .resume = true}).run();
     EXPECT_EQ(result.step, 20);
@@ -132,7 +137,7 @@ TEST_P(Resume, StoppedRunsContinueBitForBit) {
     const fs::path stopped = folder / fmt::format("stopped{}", stop_at);
     int asked = 0;
     const TrainResult result =
-        make_trainer(setup(),
+        make_trainer(scenario(),
                      {.output = stopped, .stop_requested = [&] { return asked++ == stop_at; }})
             .run();
     EXPECT_EQ(result.status, TrainStatus::kStopped);
@@ -149,7 +154,7 @@ TEST_P(Resume, KilledRunsContinueBitForBitFromTheLastCheckpoint) {
   const auto kill = [](const TrainProgress& progress) {
     if (progress.step == 14) throw std::runtime_error("killed");
   };
-  EXPECT_THROW(make_trainer(setup(), {.output = killed, .on_progress = kill}).run(),
+  EXPECT_THROW(make_trainer(scenario(), {.output = killed, .on_progress = kill}).run(),
                std::runtime_error);
   std::ofstream(killed / "metrics.jsonl", std::ios::app) << R"({"kind": "tra)";
   resume(killed);  // From step 10; the log had lines up to step 12.
@@ -173,19 +178,20 @@ INSTANTIATE_TEST_SUITE_P(All, Resume,
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST(Trainer, RelearnsHashFunctionsWhenDue) {
-  Setup setup;
-  setup.model = toy_model_config("eco");
-  setup.config.steps = 17;
+  Scenario scenario;
+  scenario.model = toy_model_config("eco");
+  scenario.config.steps = 17;
   const auto learned_at = [&](std::int64_t every_steps, std::int64_t every_epochs) {
-    setup.config.relearn_every_steps = every_steps;
-    setup.config.relearn_every_epochs = every_epochs;
+    scenario.config.relearn_every_steps = every_steps;
+    scenario.config.relearn_every_epochs = every_epochs;
     std::vector<std::string> events;
-    make_trainer(setup, {.output = fresh_folder(),
-                         .on_event =
-                             [&](const std::string& message) {
-                               const auto at = message.find(": learned");
-                               if (at != std::string::npos) events.push_back(message.substr(0, at));
-                             }})
+    make_trainer(scenario, {.output = fresh_folder(),
+                            .on_event =
+                                [&](const std::string& message) {
+                                  const auto at = message.find(": learned");
+                                  if (at != std::string::npos)
+                                    events.push_back(message.substr(0, at));
+                                }})
         .run();
     return events;
   };
@@ -196,24 +202,25 @@ TEST(Trainer, RelearnsHashFunctionsWhenDue) {
 
 TEST(Trainer, FinishedRunsGoOnWithMoreSteps) {
   const fs::path folder = fresh_folder();
-  Setup setup;
-  setup.config.steps = 10;
-  EXPECT_EQ(make_trainer(setup, {.output = folder}).run().step, 10);
-  EXPECT_EQ(make_trainer(setup, {.output = folder, .resume = true}).run().step, 10);
-  setup.config.steps = 13;
-  EXPECT_EQ(make_trainer(setup, {.output = folder, .resume = true}).run().step, 13);
-  setup.config.steps = 12;
-  EXPECT_THAT(complaint(setup, {.output = folder, .resume = true}), HasSubstr("steps: 13, now 12"));
+  Scenario scenario;
+  scenario.config.steps = 10;
+  EXPECT_EQ(make_trainer(scenario, {.output = folder}).run().step, 10);
+  EXPECT_EQ(make_trainer(scenario, {.output = folder, .resume = true}).run().step, 10);
+  scenario.config.steps = 13;
+  EXPECT_EQ(make_trainer(scenario, {.output = folder, .resume = true}).run().step, 13);
+  scenario.config.steps = 12;
+  EXPECT_THAT(complaint(scenario, {.output = folder, .resume = true}),
+              HasSubstr("steps: 13, now 12"));
 }
 
 TEST(Trainer, StopsAtANonFiniteLossAndKeepsTheLastGoodCheckpoint) {
   const fs::path folder = fresh_folder();
-  Setup setup;
-  setup.config.learning_rate = 1e30;
-  setup.config.eval_every = 0;
-  setup.config.checkpoint_every = 0;
+  Scenario scenario;
+  scenario.config.learning_rate = 1e30;
+  scenario.config.eval_every = 0;
+  scenario.config.checkpoint_every = 0;
   try {
-    make_trainer(setup, {.output = folder}).run();
+    make_trainer(scenario, {.output = folder}).run();
     FAIL() << "expected an Error";
   } catch (const InputError&) {
     FAIL() << "not the input's fault";
@@ -221,7 +228,7 @@ TEST(Trainer, StopsAtANonFiniteLossAndKeepsTheLastGoodCheckpoint) {
     EXPECT_THAT(error.what(), AllOf(HasSubstr("finite loss at step 2"),
                                     HasSubstr((folder / "last.safetensors").string())));
   }
-  const auto start = io::state_of(*models::SequenceEncoder(setup.model, setup.model_seed));
+  const auto start = io::state_of(*models::SequenceEncoder(scenario.model, scenario.model_seed));
   const Checkpoint kept = load_checkpoint(folder / "last.safetensors");
   EXPECT_EQ(kept.training->progress.step, 0);
   for (const auto& [name, tensor] : io::state_of(*kept.model)) {
@@ -244,11 +251,11 @@ TEST(Trainer, RefusesToStartFromWeightsThatAreNotFinite) {
 
 TEST(Trainer, LeavesAnEarlierRunAlone) {
   const fs::path folder = fresh_folder();
-  const Setup setup;
-  make_trainer(setup, {.output = folder}).run();
-  EXPECT_THAT(complaint(setup, {.output = folder}), HasSubstr(folder.string()));
-  EXPECT_NE(complaint(setup, {.output = folder, .resume = true, .overwrite = true}), "");
-  make_trainer(setup, {.output = folder, .overwrite = true}).run();
+  const Scenario scenario;
+  make_trainer(scenario, {.output = folder}).run();
+  EXPECT_THAT(complaint(scenario, {.output = folder}), HasSubstr(folder.string()));
+  EXPECT_NE(complaint(scenario, {.output = folder, .resume = true, .overwrite = true}), "");
+  make_trainer(scenario, {.output = folder, .overwrite = true}).run();
   EXPECT_EQ(log_lines(folder).front().at("step"), 3);
 }
 
@@ -258,13 +265,13 @@ TEST(Trainer, ResumesOnlyTheSameRun) {
   EXPECT_THAT(complaint({}, resume), HasSubstr("last.safetensors"));
   make_trainer({}, {.output = folder}).run();
 
-  Setup other_config;
+  Scenario other_config;
   other_config.config.learning_rate = 1e-3;
   EXPECT_THAT(complaint(other_config, resume), HasSubstr("learning_rate: 0.005, now 0.001"));
-  Setup other_model;
+  Scenario other_model;
   other_model.model.mlp_width = 24;
   EXPECT_THAT(complaint(other_model, resume), HasSubstr("mlp_width: 16, now 24"));
-  Setup other_data;
+  Scenario other_data;
   const data::SequenceDataset other = toy_data(60, 3);
   other_data.train = &other;
   EXPECT_THAT(complaint(other_data, resume), HasSubstr("same data"));
@@ -276,15 +283,15 @@ TEST(Trainer, ResumesOnlyTheSameRun) {
 
 TEST(Trainer, RefusesDataTheModelCannotRead) {
   const TrainOptions options{.output = fresh_folder() / "none"};
-  Setup setup;
-  setup.model.positions = 25;
-  EXPECT_THAT(complaint(setup, options), HasSubstr("25 positions"));
-  setup = {};
-  setup.model.classes = 4;
-  EXPECT_THAT(complaint(setup, options), HasSubstr("4 classes"));
-  setup = {};
-  setup.model.vocabulary = 6;
-  EXPECT_THAT(complaint(setup, options), HasSubstr("vocabulary of 6"));
+  Scenario scenario;
+  scenario.model.positions = 25;
+  EXPECT_THAT(complaint(scenario, options), HasSubstr("25 positions"));
+  scenario = {};
+  scenario.model.classes = 4;
+  EXPECT_THAT(complaint(scenario, options), HasSubstr("4 classes"));
+  scenario = {};
+  scenario.model.vocabulary = 6;
+  EXPECT_THAT(complaint(scenario, options), HasSubstr("vocabulary of 6"));
   EXPECT_FALSE(fs::exists(options.output));
 }
 

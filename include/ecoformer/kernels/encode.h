@@ -29,6 +29,8 @@ struct HashView {
 std::int64_t encode_scratch_floats(int dim, int supports, int bits);
 
 /// Codes of the N tokens `x` [N, D]. A token of norm 0 is left at 0 instead of divided by it.
+/// |x|^2 is a float32: a token that is not finite or longer than 1e19 has no bit set, one shorter
+/// than 1e-22 counts as 0.
 ///
 /// codes       [N]
 /// projection  [N, b] row-major, y; may be null

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# The main job end to end on short ListOps: train a dense transformer, convert it, fine-tune it, and
+# show accuracy, energy and milliseconds side by side. Everything lands in runs/demo/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+ecoformer=build/ecoformer
+out=runs/demo
+rm -rf "$out"
+mkdir -p "$out"
+
+step() { printf '\n== %s\n' "$1" >&2; }
+
+step "data: ListOps expressions of 16 to 96 tokens"
+$ecoformer data --task listops --output $out/data --train 20000 --validation 1000 --test 2000 \
+  --min-length 15 --max-length 97 --max-args 5 --max-depth 6 --seed 1
+
+step "train: a dense transformer"
+$ecoformer train --config configs/demo.toml --data listops:$out/data --output $out/dense
+
+step "convert: learn the hash functions from its own attention"
+$ecoformer convert --checkpoint $out/dense/best.safetensors --data listops:$out/data \
+  --output $out/converted.safetensors
+
+step "fine-tune: the converted model, half as long, at a third of the rate"
+$ecoformer train --from $out/converted.safetensors --data listops:$out/data --output $out/finetuned \
+  --steps 1000 --batch-size 32 --learning-rate 3e-4 --warmup-steps 100 --weight-decay 0.01 \
+  --clip-norm 1.0 --eval-every 100 --checkpoint-every 500
+
+step "evaluate: dense, converted, fine-tuned"
+models=(--checkpoint $out/dense/best.safetensors --checkpoint $out/converted.safetensors
+  --checkpoint $out/finetuned/best.safetensors)
+$ecoformer evaluate "${models[@]}" --data listops:$out/data --format json >$out/table.json
+.venv/bin/python scripts/demo_report.py $out
