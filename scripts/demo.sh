@@ -10,9 +10,9 @@ mkdir -p "$out"
 
 step() { printf '\n== %s\n' "$1" >&2; }
 
-step "data: ListOps expressions of 16 to 96 tokens"
+step "data: ListOps expressions of 64 to 256 tokens"
 $ecoformer data --task listops --output $out/data --train 20000 --validation 1000 --test 2000 \
-  --min-length 15 --max-length 97 --max-args 5 --max-depth 6 --seed 1
+  --min-length 63 --max-length 257 --seed 1
 
 step "train: a dense transformer"
 $ecoformer train --config configs/demo.toml --data listops:$out/data --output $out/dense
@@ -23,8 +23,8 @@ $ecoformer convert --checkpoint $out/dense/best.safetensors --data listops:$out/
 
 step "fine-tune: the converted model, half as long, at a third of the rate"
 $ecoformer train --from $out/converted.safetensors --data listops:$out/data --output $out/finetuned \
-  --steps 1000 --batch-size 32 --learning-rate 3e-4 --warmup-steps 100 --weight-decay 0.01 \
-  --clip-norm 1.0 --eval-every 100 --checkpoint-every 500
+  --steps 750 --batch-size 32 --learning-rate 3e-4 --warmup-steps 75 --weight-decay 0.01 \
+  --clip-norm 1.0 --eval-every 150 --checkpoint-every 750
 
 step "evaluate: dense, converted, fine-tuned"
 models=(--checkpoint $out/dense/best.safetensors --checkpoint $out/converted.safetensors

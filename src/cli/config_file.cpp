@@ -37,7 +37,8 @@ void apply_config_file(CLI::App& command, const std::filesystem::path& path) {
   }
   std::set<std::string> seen;
   for (const CLI::ConfigItem& item : items) {
-    const std::string key = item.fullname();
+    // CLI11 reports a section as an item named ++.
+    const std::string key = item.name == "++" ? "[" + item.parents.back() + "]" : item.fullname();
     CLI::Option* option =
         item.parents.empty() ? command.get_option_no_throw("--" + item.name) : nullptr;
     if (option == nullptr || !option->get_configurable()) {

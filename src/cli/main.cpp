@@ -63,7 +63,9 @@ int run(int argc, char** argv) {
                  "Instruction set of the kernels, or auto for the best there is")
       ->envname("ECO_FORCE_ISA");
   app.footer(
-      "Results go to stdout, logs to stderr. Exit code: 0, 1 (failed at run time), 2 (bad input).");
+      "Every command takes --threads and --isa too. Results go to stdout, logs to stderr. Exit "
+      "code: 0, "
+      "1 (failed at run time), 2 (bad input).");
   app.require_subcommand(1);
   app.parse_complete_callback([&globals] { apply(globals); });
   add_train(app);

@@ -57,7 +57,7 @@ TEST(BadInput, Configuration) {
     expect_failure(arguments, 2, "c.toml");
   };
   refused("widht = 64\n", "'widht'");
-  refused("[model]\nwidth = 64\n", "'model.");
+  refused("[model]\nwidth = 64\n", "[model]");
   refused("width = \"wide\"\n", "'width'");
   refused("width = 1.5\n", "'width'");
   refused("width = true\n", "'width'");
