@@ -67,7 +67,7 @@ TEST(Attend, SeparateQueriesAndKeysGiveBothCodes) {
   file.tensors["k"] = qk.flip(2).contiguous();
   file.tensors["v"] = file.tensors.at("v").flip(2).contiguous();
   io::write_safetensors(folder / "untied.safetensors", file);
-  for (const std::string name : {"tied", "untied"}) {
+  for (const std::string& name : {std::string("tied"), std::string("untied")}) {
     const Outcome outcome =
         run(std::vector<std::string>{"attend", "--input", folder / (name + ".safetensors"),
                                      "--output", folder / (name + "_out.safetensors")} +

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
-#include <algorithm>
 #include <functional>
 #include <limits>
 
@@ -23,14 +22,10 @@ void expect_failure(const Arguments& arguments, int code, const std::string& fra
   EXPECT_EQ(outcome.code, code) << outcome.err;
   EXPECT_EQ(outcome.out, "");
   EXPECT_THAT(outcome.err, HasSubstr(fragment));
-  const auto errors = [&outcome] {
-    std::size_t count = 0;
-    for (auto at = outcome.err.find("error: "); at != std::string::npos; ++count) {
-      at = outcome.err.find("error: ", at + 1);
-    }
-    return count;
-  };
-  EXPECT_EQ(errors(), 1U) << outcome.err;
+  std::size_t errors = 0;
+  for (std::size_t at = 0; (at = outcome.err.find("error: ", at)) != std::string::npos; ++at)
+    ++errors;
+  EXPECT_EQ(errors, 1U) << outcome.err;
 }
 
 TEST(BadInput, Usage) {

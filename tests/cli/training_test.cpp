@@ -4,9 +4,10 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <cmath>
+
 #include "cli/program.h"
 #include "ecoformer/io/safetensors.h"
-#include "ecoformer/train/checkpoint.h"
 
 namespace ecoformer::cli_test {
 namespace {

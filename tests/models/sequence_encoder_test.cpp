@@ -19,7 +19,11 @@ using nlohmann::json;
 using torch::Tensor;
 
 SequenceEncoderConfig tiny(const std::string& mechanism) {
-  SequenceEncoderConfig config{.vocabulary = 20, .positions = 64, .classes = 4, .width = 16};
+  SequenceEncoderConfig config;
+  config.vocabulary = 20;
+  config.positions = 64;
+  config.classes = 4;
+  config.width = 16;
   config.mlp_width = 24;
   config.head_width = 12;
   config.attention.mechanism = mechanism;
