@@ -35,16 +35,6 @@ endfunction()
 
 function(eco_add_library name)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
-  # TEMPORARY-WHILE-BUILDING-UP
-  foreach(_source IN LISTS ARG_SOURCES)
-    if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${_source}")
-      list(REMOVE_ITEM ARG_SOURCES ${_source})
-    endif()
-  endforeach()
-  if(NOT ARG_SOURCES)
-    return()
-  endif()
-  # END-TEMPORARY
   add_library(ecoformer_${name} STATIC ${ARG_SOURCES})
   add_library(ecoformer::${name} ALIAS ecoformer_${name})
   set_target_properties(ecoformer_${name} PROPERTIES EXPORT_NAME ${name})
@@ -84,16 +74,6 @@ endfunction()
 
 function(eco_add_test name)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LINK;LABELS" ${ARGN})
-  # TEMPORARY-WHILE-BUILDING-UP
-  foreach(_source IN LISTS ARG_SOURCES)
-    if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${_source}")
-      list(REMOVE_ITEM ARG_SOURCES ${_source})
-    endif()
-  endforeach()
-  if(NOT ARG_SOURCES)
-    return()
-  endif()
-  # END-TEMPORARY
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ecoformer_options ${ARG_LINK} GTest::gmock GTest::gtest_main)
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/tests")

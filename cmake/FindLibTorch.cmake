@@ -47,14 +47,18 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
   add_library(LibTorch::LibTorch INTERFACE IMPORTED)
   target_include_directories(LibTorch::LibTorch SYSTEM INTERFACE
     "${LibTorch_PREFIX}/include" "${LibTorch_PREFIX}/include/torch/csrc/api/include")
-  foreach(_library c10 torch_cpu torch c10_cuda torch_cuda)
-    set(_file "${LibTorch_PREFIX}/lib/lib${_library}.so")
-    if(EXISTS "${_file}")
-      add_library(LibTorch::${_library} SHARED IMPORTED)
-      set_target_properties(LibTorch::${_library} PROPERTIES IMPORTED_LOCATION "${_file}")
-      target_link_libraries(LibTorch::LibTorch INTERFACE LibTorch::${_library})
-    endif()
+  foreach(_library c10 torch_cpu torch)
+    add_library(LibTorch::${_library} SHARED IMPORTED)
+    set_target_properties(LibTorch::${_library} PROPERTIES
+      IMPORTED_LOCATION "${LibTorch_PREFIX}/lib/lib${_library}.so")
+    target_link_libraries(LibTorch::LibTorch INTERFACE LibTorch::${_library})
   endforeach()
+  # No symbol of it is used; it registers the CUDA operators when it is loaded.
+  set(_cuda "${LibTorch_PREFIX}/lib/libtorch_cuda.so")
+  if(EXISTS "${_cuda}")
+    target_link_libraries(LibTorch::LibTorch INTERFACE
+      "-Wl,--push-state,--no-as-needed,${_cuda},--pop-state")
+  endif()
   # The wheel brings its own libraries, an OpenMP runtime among them. They find each other at run time;
   # the linker need not follow them, which spares us the paths of a dozen CUDA wheels.
   target_link_options(LibTorch::LibTorch INTERFACE "-Wl,--allow-shlib-undefined")

@@ -19,16 +19,15 @@ using ::testing::HasSubstr;
 Checkpoint toy_checkpoint() {
   Checkpoint checkpoint{.model = models::SequenceEncoder(toy_model_config("eco"), 3),
                         .task = toy_task()};
-  checkpoint.training = TrainingState{.config = toy_train_config(),
-                                      .progress = {.step = 5,
-                                                   .epoch = 1,
-                                                   .batch = 2,
-                                                   .best_accuracy = 1.0 / 3,
-                                                   .best_step = 4,
-                                                   .seconds = 0.1,
-                                                   .data = "some"},
-                                      .optimizer = {{"w.exp_avg", torch::ones({2})}},
-                                      .generator = torch::ones({4}, torch::kUInt8)};
+  TrainingState& training = checkpoint.training.emplace();
+  training.config = toy_train_config();
+  training.progress.step = 5;
+  training.progress.epoch = 1;
+  training.progress.batch = 2;
+  training.progress.best_accuracy = 1.0 / 3;
+  training.progress.data = "some";
+  training.optimizer["w.exp_avg"] = torch::ones({2});
+  training.generator = torch::ones({4}, torch::kUInt8);
   return checkpoint;
 }
 

@@ -8,6 +8,15 @@
 namespace ecoformer::train {
 namespace {
 
+/// For the whole program: teams of threads only slow models this small down, and much where tests
+/// run in parallel.
+class OneThread : public ::testing::Environment {
+ public:
+  void SetUp() override { at::set_num_threads(1); }
+};
+
+const auto* const kOneThread = ::testing::AddGlobalTestEnvironment(new OneThread);
+
 TEST(Evaluate, DependsNeitherOnBatchesNorThreads) {
   const data::SequenceDataset dataset = toy_data(41, 1);
   models::SequenceEncoder model(toy_model_config("softmax"), 2);
@@ -26,7 +35,11 @@ TEST(Evaluate, DependsNeitherOnBatchesNorThreads) {
   EXPECT_EQ(one.standard_error, std::sqrt(one.accuracy * (1 - one.accuracy) / 41));
   EXPECT_TRUE(model->is_training());
 
-  for (const auto& other : {evaluate_with(7, true, 0), evaluate_with(41, false, 3)}) {
+  const Evaluation bucketed = evaluate_with(7, true, 0);
+  at::set_num_threads(2);
+  const Evaluation threaded = evaluate_with(41, false, 3);
+  at::set_num_threads(1);
+  for (const Evaluation& other : {bucketed, threaded}) {
     EXPECT_EQ(other.accuracy, one.accuracy);
     EXPECT_EQ(other.examples, one.examples);
     EXPECT_EQ(other.tokens, one.tokens);
