@@ -23,7 +23,8 @@ if(ECO_SANITIZE)
 endif()
 
 if(ECO_WITH_TORCH)
-  file(WRITE "${PROJECT_BINARY_DIR}/torch_pch.cpp" "// Holds the precompiled torch/torch.h.\n")
+  file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/torch_pch.cpp"
+    CONTENT "// Holds the precompiled torch/torch.h.\n")
   add_library(ecoformer_torch_pch OBJECT "${PROJECT_BINARY_DIR}/torch_pch.cpp")
   target_link_libraries(ecoformer_torch_pch PRIVATE ecoformer_options LibTorch::LibTorch)
   target_precompile_headers(ecoformer_torch_pch PRIVATE <torch/torch.h>)
@@ -61,12 +62,11 @@ endfunction()
 function(eco_add_program name)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LINK" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
-  set_target_properties(${name} PROPERTIES
-    RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}"
-    INSTALL_RPATH_USE_LINK_PATH ON)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}")
   target_link_libraries(${name} PRIVATE ecoformer_options ${ARG_LINK})
   if(ARG_TORCH)
     target_link_libraries(${name} PRIVATE LibTorch::LibTorch)
+    set_target_properties(${name} PROPERTIES INSTALL_RPATH "${LibTorch_PREFIX}/lib")
     eco_use_torch(${name})
   endif()
   install(TARGETS ${name})
@@ -83,5 +83,8 @@ function(eco_add_test name)
     target_link_libraries(${name} PRIVATE LibTorch::LibTorch)
     eco_use_torch(${name})
   endif()
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${ARG_LABELS}")
+  # ctest runs tests side by side; a thread team in each would only wait for the others. Tests of
+  # threading ask for threads themselves.
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
+    PROPERTIES LABELS "${ARG_LABELS}" ENVIRONMENT OMP_NUM_THREADS=1)
 endfunction()

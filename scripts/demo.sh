@@ -30,4 +30,6 @@ step "evaluate: dense, converted, fine-tuned"
 models=(--checkpoint $out/dense/best.safetensors --checkpoint $out/converted.safetensors
   --checkpoint $out/finetuned/best.safetensors)
 $ecoformer evaluate "${models[@]}" --data listops:$out/data --format json >$out/table.json
+$ecoformer evaluate --checkpoint $out/converted.safetensors --data listops:$out/data \
+  --split validation --format json >$out/converted.json
 .venv/bin/python scripts/demo_report.py $out

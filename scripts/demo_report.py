@@ -56,8 +56,9 @@ def main():
     table = closing_table(rows)
     report += table
     if shutil.which("gnuplot"):
+        converted = json.loads((folder / "converted.json").read_text())
         plot(folder, validation_curve(folder / "dense/metrics.jsonl"),
-             validation_curve(folder / "finetuned/metrics.jsonl"), rows[1]["accuracy"])
+             validation_curve(folder / "finetuned/metrics.jsonl"), converted[0]["accuracy"])
         report += ["", "![validation accuracy](accuracy.svg)"]
     (folder / "report.md").write_text("\n".join(report) + "\n")
     print("\n".join(table))

@@ -80,7 +80,8 @@ Task load_task_for(const train::TaskInfo& model, DataOptions options) {
 std::vector<std::int32_t> tokenise(const train::TaskInfo& model, const std::string& text) {
   std::vector<std::int32_t> tokens;
   if (model.tokeniser == kListOps) {
-    tokens = data::parse_listops(text);
+    // A file or a line may end in a new line, which is no part of the expression.
+    tokens = data::parse_listops(text.substr(0, text.find_last_not_of("\r\n") + 1));
   } else if (model.tokeniser == kBytes) {
     tokens = data::encode_bytes(text, model.max_length);
   } else {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,17 @@ const data::SequenceDataset& split_of(const data::SequenceSplits& splits, const 
   return name == "validation" ? splits.validation : splits.test;
 }
 
+/// One batch beforehand: the first products of a process set up threads and buffers, which would be
+/// charged to whichever checkpoint comes first.
+void warm_up(models::SequenceEncoder model, data::SequenceLoader& loader) {
+  const torch::NoGradGuard no_gradients;
+  model->eval();
+  loader.start_epoch(0);
+  if (const std::optional<data::Batch> batch = loader.next()) {
+    model->forward(batch->tokens, batch->mask);
+  }
+}
+
 void run(const Options& options) {
   std::vector<train::Checkpoint> checkpoints;
   for (const std::string& path : options.checkpoints) {
@@ -52,6 +64,7 @@ void run(const Options& options) {
   for (std::size_t i = 0; i < checkpoints.size(); ++i) {
     log_line(
         fmt::format("evaluating {} on {} sequences", options.checkpoints[i], set.examples.size()));
+    warm_up(checkpoints[i].model, loader);
     const train::Evaluation result = train::evaluate(checkpoints[i].model, loader);
     const double examples = static_cast<double>(std::max<std::int64_t>(1, result.examples));
     const auto tokens =

@@ -298,43 +298,4 @@ void HashLearner::learn(HashFunctionImpl& hash, const Tensor& q, const Tensor& k
   if (hash.sigma.defined()) hash.sigma.copy_(sigma);
 }
 
-HashQuality measure_quality(const Tensor& query_codes, const Tensor& key_codes, std::int64_t bits,
-                            const Tensor& q, const Tensor& k, const Tensor& key_mask,
-                            std::int64_t neighbours, std::int64_t query_sample,
-                            std::uint64_t seed) {
-  const torch::NoGradGuard no_grad;
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  double recall = 0;
-  double correlation = 0;
-  std::int64_t rows = 0;
-  for (std::int64_t b = 0; b < q.size(0); ++b) {
-    const Tensor real = key_mask.defined() ? key_mask[b].nonzero().squeeze(1)
-                                           : torch::arange(k.size(2), torch::kInt64);
-    if (real.size(0) < 2 * neighbours) continue;
-    const auto wanted = std::max<std::int64_t>(1, query_sample / q.size(0));
-    const auto candidates = q.size(2) == k.size(2) ? real : torch::arange(q.size(2), torch::kInt64);
-    const auto chosen = candidates.index(
-        {torch::randperm(candidates.size(0), generator, torch::kInt64).index({Slice(0, wanted)})});
-    for (std::int64_t h = 0; h < q.size(1); ++h) {
-      const auto scores = torch::matmul(q[b][h].index({chosen}).to(torch::kFloat32),
-                                        k[b][h].index({real}).to(torch::kFloat32).t());
-      const auto product =
-          torch::matmul(unpack_codes(query_codes[b][h].index({chosen}), bits).to(torch::kFloat32),
-                        unpack_codes(key_codes[b][h].index({real}), bits).to(torch::kFloat32).t());
-      const auto truth =
-          torch::zeros_like(scores).scatter_(1, std::get<1>(scores.topk(neighbours, -1)), 1);
-      const auto found =
-          torch::zeros_like(scores).scatter_(1, std::get<1>(product.topk(2 * neighbours, -1)), 1);
-      recall += (truth * found).sum().item<double>() / static_cast<double>(neighbours);
-      const auto a = scores - scores.mean(1, true);
-      const auto c = product - product.mean(1, true);
-      correlation +=
-          ((a * c).sum(1) / (a.norm(2, 1) * c.norm(2, 1)).clamp_min(1e-12)).sum().item<double>();
-      rows += chosen.size(0);
-    }
-  }
-  if (rows == 0) return {};
-  return {recall / static_cast<double>(rows), correlation / static_cast<double>(rows)};
-}
-
 }  // namespace ecoformer::nn

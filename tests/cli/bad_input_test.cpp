@@ -80,21 +80,20 @@ TEST(BadInput, TrainingData) {
   refused("text:" + (folder / "empty"), "empty");
   refused("listops:" + (folder / "empty"), "basic_train.tsv");
 
-  std::filesystem::create_directories(folder / "classes/good");
-  write_file(folder / "classes/bad/1.txt", "no");
-  refused("text:" + (folder / "classes"), "good");
-
-  for (const char* name : {"a/1", "a/2", "a/3", "a/4", "b/1", "b/2", "b/3"}) {
-    write_file(folder / ("zero/" + std::string(name)), "text");
+  for (int i = 0; i < 10; ++i) {
+    write_file(folder / ("classes/bad/" + std::to_string(i)), "no");
+    write_file(folder / ("zero/bad/" + std::to_string(i)), "no");
+    write_file(folder / ("zero/good/" + std::to_string(i)), i == 4 ? "" : "yes");
   }
-  write_file(folder / "zero/b/4", "");
-  refused("text:" + (folder / "zero"), "zero/b/4");
+  std::filesystem::create_directories(folder / "classes/good");
+  refused("text:" + (folder / "classes"), "classes/good");
+  refused("text:" + (folder / "zero"), "zero/good/4");
 
   for (const char* name : {"basic_train.tsv", "basic_val.tsv", "basic_test.tsv"}) {
     write_file(folder / ("rows/" + std::string(name)),
                "Source\tTarget\r\n( ( ( [MAX 2 ) 3 ) ] )\r\n");
   }
-  refused("listops:" + (folder / "rows"), "basic_train.tsv");
+  refused("listops:" + (folder / "rows"), "basic_train.tsv, line 2");
 }
 
 TEST(BadInput, SequenceLongerThanTheModel) {

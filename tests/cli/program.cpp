@@ -15,8 +15,6 @@
 #include <stdexcept>
 #include <thread>
 
-extern char** environ;
-
 namespace ecoformer::cli_test {
 
 Folder::Folder() {
@@ -41,6 +39,7 @@ Program::Program(const std::vector<std::string>& arguments, const std::string& i
   std::vector<std::string> words{ECO_PROGRAM};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   const int error = posix_spawn(&process_, ECO_PROGRAM, &actions, nullptr, argv.data(), environ);
@@ -120,12 +119,10 @@ std::vector<std::string> tiny_training(int steps) {
           "1e-3",
           "--threads",
           "1",
-          "--workers",
-          "1",
-          "--hash-neighbours",
-          "2",
           "--learning-sequences",
-          "8"};
+          "8",
+          "--hash-neighbours",
+          "2"};
 }
 
 std::vector<std::string> operator+(std::vector<std::string> a, const std::vector<std::string>& b) {

@@ -131,7 +131,7 @@ TEST(Training, DenseToEcoFormerToPrediction) {
   refused(Arguments{"train", "--from", folder / "eco.safetensors", "--data", data, "--output",
                     folder / "z", "--width", "32"},
           "--width");
-  refused(train(data, folder / "dense", 20), "--overwrite");
+  refused(train(data, folder / "dense", 20), "overwrite it");
   EXPECT_FALSE(std::filesystem::exists(folder / "z.safetensors"));
   EXPECT_FALSE(std::filesystem::exists(folder / "z"));
 }

@@ -13,12 +13,6 @@
 
 namespace ecoformer::nn {
 
-/// How well codes reproduce the similarity they were learned from, mean over heads and queries.
-struct HashQuality {
-  double recall = 0;       ///< share of a query's true top-l keys among its 2 l Hamming-nearest
-  double correlation = 0;  ///< Pearson correlation of code product and similarity
-};
-
 /// How HashLearner learns. The defaults are ours; see docs/design.md for what they were chosen
 /// from.
 struct HashLearnerOptions {
@@ -62,11 +56,5 @@ void learn_official(HashFunctionImpl& hash, const torch::Tensor& x, const torch:
 
 /// The authors' target, int8 [B, H, N, N]: +1 / -1 for the l most / least cosine-similar, else 0.
 torch::Tensor official_affinity(const torch::Tensor& x, std::int64_t neighbours);
-
-/// Compares codes with the scores q.k they should rank, on at most `query_sample` queries a head.
-HashQuality measure_quality(const torch::Tensor& query_codes, const torch::Tensor& key_codes,
-                            std::int64_t bits, const torch::Tensor& q, const torch::Tensor& k,
-                            const torch::Tensor& key_mask, std::int64_t neighbours,
-                            std::int64_t query_sample, std::uint64_t seed);
 
 }  // namespace ecoformer::nn
