@@ -185,7 +185,7 @@ Example parse_row(std::string_view row, const ListOpsReadOptions& options) {
     if (!options.truncate) {
       throw InputError(
           fmt::format("expected at most {} tokens, got {}\n"
-                      "hint: raise the maximal length, or allow truncation as the benchmark does",
+                      "hint: raise the maximal length",
                       options.max_length, example.tokens.size()));
     }
     example.tokens.resize(static_cast<std::size_t>(options.max_length));

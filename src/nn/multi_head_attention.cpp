@@ -43,8 +43,8 @@ torch::Tensor MultiHeadAttentionImpl::forward(const torch::Tensor& x, const torc
       attention->forward(split_heads(qkv[0]), split_heads(qkv[1]), split_heads(qkv[2]), masks)));
 }
 
-torch::Tensor MultiHeadAttentionImpl::attend_to(const torch::Tensor& x, const torch::Tensor& context,
-                                                const Masks& masks) {
+torch::Tensor MultiHeadAttentionImpl::attend_to(const torch::Tensor& x,
+                                                const torch::Tensor& context, const Masks& masks) {
   torch::Tensor q;
   torch::Tensor k;
   torch::Tensor v;

@@ -316,8 +316,8 @@ class Run {
          .seed = config_.seed},
         /*only_unlearned=*/!again);
     if (learned > 0) {
-      event(
-          fmt::format("step {}: learned the hash functions of {} layers", progress_.step, learned));
+      event(fmt::format("step {}: learned the hash functions of {} layer{}", progress_.step,
+                        learned, learned == 1 ? "" : "s"));
     }
   }
 

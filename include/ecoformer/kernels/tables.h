@@ -37,7 +37,7 @@ void accumulate(CodeLayout layout, const Code* codes, const std::uint8_t* mask, 
                 const float* token_weights, std::int64_t tokens, int dim, Table table);
 
 /// Mixes a table in place: every row becomes the sum of its group's rows, each times the profile of
-/// their Hamming distance. Linear profiles: 3 additions an element. Exponential: one multiply and
+/// their Hamming distance. Linear profiles: 4 additions an element. Exponential: one multiply and
 /// add an element and bit, all terms of one sign, so nothing cancels.
 void mix(CodeLayout layout, const Profile& profile, int dim, Table table);
 
