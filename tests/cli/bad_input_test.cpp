@@ -2,8 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <torch/torch.h>
 
+#include <csignal>
 #include <functional>
 #include <limits>
 
@@ -115,6 +117,50 @@ TEST(BadInput, OutputThatCannotBeWritten) {
   const std::string fixture = std::string(ECO_FIXTURES) + "/attention_b2_h1_n64_d32.safetensors";
   expect_failure({"attend", "--input", fixture, "--output", "/proc/y.safetensors"}, 1, "/proc");
   expect_failure({"attend", "--input", fixture, "--output", folder.path().string()}, 2, "--output");
+}
+
+/// Programs started while it lives cannot make a file longer than `bytes`: write(2) then fails in
+/// the middle, as on a full disk.
+class FullDisk {
+ public:
+  explicit FullDisk(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limited{.rlim_cur = bytes, .rlim_max = before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limited);
+  }
+  ~FullDisk() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  FullDisk(const FullDisk&) = delete;
+  FullDisk& operator=(const FullDisk&) = delete;
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int);
+};
+
+TEST(BadInput, FullDisk) {
+  const Folder folder;
+  const std::string listops = make_listops(folder);
+  const Arguments training = Arguments{"train", "--data", listops} + tiny_training(10);
+  ASSERT_EQ(run(training + Arguments{"--output", folder / "dense"}).code, 0);
+  const std::string checkpoint = folder / "dense/last.safetensors";
+  const std::string fixture = std::string(ECO_FIXTURES) + "/attention_b2_h1_n64_d32.safetensors";
+  write_file(folder / "y.safetensors", "kept");
+
+  const FullDisk full(3000);
+  expect_failure({"data", "--output", folder / "data"}, 1, "basic_train.tsv");
+  EXPECT_TRUE(std::filesystem::is_empty(folder / "data"));
+  expect_failure(training + Arguments{"--output", folder / "run"}, 1, "last.safetensors");
+  EXPECT_TRUE(std::filesystem::is_empty(folder / "run"));
+  expect_failure({"convert", "--checkpoint", checkpoint, "--data", listops, "--neighbours", "2",
+                  "--output", folder / "y.safetensors"},
+                 1, "y.safetensors");
+  expect_failure({"attend", "--input", fixture, "--output", folder / "y.safetensors", "--semantics",
+                  "official", "--bandwidth", "per_input"},
+                 1, "y.safetensors");
+  EXPECT_EQ(read_file(folder / "y.safetensors"), "kept");
 }
 
 TEST(BadInput, Checkpoints) {
