@@ -73,7 +73,7 @@ torch::Tensor SoftmaxAttention::attend(const torch::Tensor& q, const torch::Tens
     // A row without any real key would be 0/0; it attends to everything and is zeroed below.
     const torch::Tensor has_key = masks.keys.any(1, /*keepdim=*/true);
     const torch::Tensor keys = masks.keys.logical_or(has_key.logical_not());
-    key_mask = keys.unsqueeze(1).unsqueeze(1).expand({q.size(0), 1, q.size(2), k.size(2)});
+    key_mask = keys.unsqueeze(1).unsqueeze(1);  // one row for all queries: never [Nq, Nk]
     answered = has_key;
   }
   if (masks.queries.defined()) {
