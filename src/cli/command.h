@@ -17,6 +17,7 @@ void add_convert(CLI::App& app);
 void add_evaluate(CLI::App& app);
 void add_predict(CLI::App& app);
 void add_energy(CLI::App& app);
+void add_bench(CLI::App& app);
 void add_data(CLI::App& app);
 void add_attend(CLI::App& app);
 void add_inspect(CLI::App& app);

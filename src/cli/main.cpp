@@ -73,6 +73,7 @@ int run(int argc, char** argv) {
   add_evaluate(app);
   add_predict(app);
   add_energy(app);
+  add_bench(app);
   add_data(app);
   add_attend(app);
   add_inspect(app);

@@ -12,7 +12,6 @@
 #include <cstdint>
 
 #include "ecoformer/kernels/encode.h"
-#include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 #include "kernels/encode_scratch.h"
 
@@ -291,9 +290,30 @@ HWY_INLINE void clear_where_unset(const Code* codes, Tile tile, int bits, float*
 
 // ---- The functions of encode.h ----
 
-/// -|x^ - s|^2 / (2 sigma) = (x^.s - 1) / sigma, from x.s.
-HWY_INLINE VF exponent(VF dot, const Norm& norm, VF inverse_sigma) {
-  return hn::Mul(hn::MulSub(dot, norm.inverse, all(1)), inverse_sigma);
+constexpr float kLog2E = 1.44269504F;
+constexpr float kLn2 = 0.693147181F;
+
+/// t with k = exp(-|x^ - s|^2 / (2 sigma)) = 2^t, from x.s; `sharpness` is log2(e) / sigma.
+HWY_INLINE VF exponent(VF dot, const Norm& norm, VF sharpness) {
+  return hn::Mul(hn::MulSub(dot, norm.inverse, all(1)), sharpness);
+}
+
+/// 2^t for t <= 1; what would be below 2^-126 is that. Relative error at most 2e-7: t = n + f with
+/// |f| <= 1/2, 2^f by the polynomial of degree 5 with the smallest largest relative error (9e-8 and
+/// the rounding of its sums), n added to the exponent. A general Exp takes twice as long.
+HWY_INLINE VF exp2(VF t) {
+  t = hn::Max(t, all(-126));
+  // 1.5 2^23: a sum with it has no fraction, and n in its low bits.
+  const VF shift = all(12582912.0F);
+  const VF shifted = hn::Add(t, shift);
+  const VF f = hn::Sub(t, hn::Sub(shifted, shift));
+  VF power = hn::MulAdd(all(0x1.5bba14p-10F), f, all(0x1.3cea88p-7F));
+  power = hn::MulAdd(power, f, all(0x1.c6b752p-5F));
+  power = hn::MulAdd(power, f, all(0x1.ebf9bcp-3F));
+  power = hn::MulAdd(power, f, all(0x1.62e42ap-1F));
+  power = hn::MulAdd(power, f, all(1));
+  const VU n = hn::ShiftLeft<23>(hn::BitCast(kU32, shifted));
+  return hn::BitCast(kF32, hn::Add(hn::BitCast(kU32, power), n));
 }
 
 /// In place: dL/dx^ to dL/dx = (u - (u.x^) x^) / |x|.
@@ -310,7 +330,7 @@ HWY_INLINE void through_normalisation(const float* channels, const Norm& norm, i
 void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes, float* projection,
             Code* window, float* memory) {
   const EncodeScratch scratch(hash.dim, hash.supports, hash.bits, memory);
-  const VF inverse_sigma = all(1 / hash.bandwidth);
+  const VF sharpness = all(kLog2E / hash.bandwidth);
   for (std::int64_t first = 0; first < tokens; first += kLanes) {
     const Tile tile = tile_at(first, tokens);
     load_tile(x, tile, hash.dim, scratch.channels, scratch.spare);
@@ -319,11 +339,11 @@ void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes,
     multiply(by_rows(hash.support, hash.supports, hash.dim), scratch.channels, hn::Zero(kF32),
              scratch.kernel);
     for (int j = 0; j < hash.supports; ++j) {
-      const VF k = hn::Exp(kF32, exponent(lanes(scratch.kernel, j), norm, inverse_sigma));
+      const VF k = exp2(exponent(lanes(scratch.kernel, j), norm, sharpness));
       set_lanes(scratch.kernel, j, hn::Sub(k, all(hash.mean[j])));
     }
 
-    // Exp swallows NaN. Starting the sums from 0 |x|^2 keeps it: such a token has no bit set.
+    // exp2 swallows NaN. Starting the sums from 0 |x|^2 keeps it: such a token has no bit set.
     const VF start = hn::Mul(norm.square, hn::Zero(kF32));
     multiply(by_rows(hash.weight, hash.bits, hash.supports), scratch.kernel, start, scratch.bits);
 
@@ -370,6 +390,7 @@ float encode_backward(const HashView& hash, ConstRows x, std::int64_t tokens, co
                       const float* code_grad, Rows x_grad, float* memory) {
   const EncodeScratch scratch(hash.dim, hash.supports, hash.bits, memory);
   const VF inverse_sigma = all(1 / hash.bandwidth);
+  const VF sharpness = all(kLog2E / hash.bandwidth);
   const ConstRows bit_grad(code_grad, hash.bits);
   double sigma_grad = 0;
   for (std::int64_t first = 0; first < tokens; first += kLanes) {
@@ -382,18 +403,18 @@ float encode_backward(const HashView& hash, ConstRows x, std::int64_t tokens, co
     multiply(by_columns(hash.weight, hash.bits, hash.supports), scratch.bits, hn::Zero(kF32),
              scratch.kernel_grad);
 
-    // With k = exp(t), t = -|x^ - s|^2 / (2 sigma): dk/dx^ = k s / sigma and dk/dsigma = -k t /
-    // sigma.
+    // With k = 2^t, t = (x^.s - 1) log2(e) / sigma: dk/dx^ = k s / sigma and
+    // dk/dsigma = -k t ln(2) / sigma.
     multiply(by_rows(hash.support, hash.supports, hash.dim), scratch.channels, hn::Zero(kF32),
              scratch.kernel);
     VF along_sigma = hn::Zero(kF32);
     for (int j = 0; j < hash.supports; ++j) {
-      const VF t = exponent(lanes(scratch.kernel, j), norm, inverse_sigma);
-      const VF grad = hn::Mul(lanes(scratch.kernel_grad, j), hn::Exp(kF32, t));
+      const VF t = exponent(lanes(scratch.kernel, j), norm, sharpness);
+      const VF grad = hn::Mul(lanes(scratch.kernel_grad, j), exp2(t));
       along_sigma = hn::NegMulAdd(grad, t, along_sigma);
       set_lanes(scratch.kernel_grad, j, hn::Mul(grad, inverse_sigma));
     }
-    sigma_grad += sum_of_lanes(hn::Mul(along_sigma, inverse_sigma));
+    sigma_grad += kLn2 * sum_of_lanes(hn::Mul(along_sigma, inverse_sigma));
 
     multiply(by_columns(hash.support, hash.supports, hash.dim), scratch.kernel_grad, hn::Zero(kF32),
              scratch.channels_grad);

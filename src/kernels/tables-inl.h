@@ -307,22 +307,112 @@ void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, Cons
 
 // ---- Bit gradient ----
 
-/// x . (set - clear).
+/// Four bits side by side in one vector; the scalar target does without.
+constexpr int kQuad = HWY_TARGET == HWY_SCALAR ? 1 : 4;
+using Quad = hn::CappedTag<float, kQuad>;
+constexpr Quad kQuadTag;
+constexpr hn::RebindToSigned<Quad> kQuadIndex;
+using QuadVector = hn::Vec<Quad>;
+
+/// Rows of a table: the token's own and, for each bit of a quad, the one that differs in it.
+struct QuadRows {
+  const float* own;
+  const float* flipped[kQuad];
+};
+
+#if HWY_TARGET != HWY_SCALAR
+
 template <class D>
-HWY_INLINE float dot_difference(D d, const float* x, const float* set, const float* clear,
-                                int size) {
+HWY_INLINE QuadVector sum_of_blocks(D d, hn::Vec<D> v) {
+  if constexpr (hn::MaxLanes(d) == 4) {
+    return v;
+  } else {
+    const hn::Half<D> half;
+    return sum_of_blocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  }
+}
+
+/// Lane k is the sum of all lanes of v[k]: four reductions for the price of two.
+template <class D>
+HWY_INLINE QuadVector sums_of_lanes(D d, const hn::Vec<D> (&v)[kQuad]) {
+  const hn::Repartition<double, D> pairs;
+  const auto v01 = hn::BitCast(
+      pairs, hn::Add(hn::InterleaveLower(d, v[0], v[1]), hn::InterleaveUpper(d, v[0], v[1])));
+  const auto v23 = hn::BitCast(
+      pairs, hn::Add(hn::InterleaveLower(d, v[2], v[3]), hn::InterleaveUpper(d, v[2], v[3])));
+  return sum_of_blocks(d, hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, v01, v23)),
+                                  hn::BitCast(d, hn::InterleaveUpper(pairs, v01, v23))));
+}
+
+#endif  // HWY_TARGET != HWY_SCALAR
+
+/// Lane k is x . (own - flipped[k]) over channels i .. size - 1.
+template <class D>
+HWY_INLINE QuadVector quad_dots(D d, const float* x, const QuadRows& rows, int i, int size) {
   constexpr int kLanes = static_cast<int>(hn::MaxLanes(d));
-  auto sum = hn::Zero(d);
-  int i = 0;
-  for (; i + kLanes <= size; i += kLanes) {
-    const auto difference = hn::Sub(hn::LoadU(d, set + i), hn::LoadU(d, clear + i));
-    sum = hn::MulAdd(hn::LoadU(d, x + i), difference, sum);
+  if constexpr (kLanes < 4) {
+    HWY_ALIGN float sums[kQuad] = {};
+    for (; i < size; ++i) {
+      for (int k = 0; k < kQuad; ++k) sums[k] += x[i] * (rows.own[i] - rows.flipped[k][i]);
+    }
+    return hn::Load(kQuadTag, sums);
+  } else {
+#if HWY_TARGET != HWY_SCALAR
+    hn::Vec<D> sum[kQuad];
+    for (auto& lane_sum : sum) lane_sum = hn::Zero(d);
+    for (; i + kLanes <= size; i += kLanes) {
+      const auto value = hn::LoadU(d, x + i);
+      const auto own = hn::LoadU(d, rows.own + i);
+      for (int k = 0; k < kQuad; ++k) {
+        sum[k] = hn::MulAdd(value, hn::Sub(own, hn::LoadU(d, rows.flipped[k] + i)), sum[k]);
+      }
+    }
+    const QuadVector sums = sums_of_lanes(d, sum);
+    if (i == size) return sums;
+    return hn::Add(sums, quad_dots(hn::Half<D>(), x, rows, i, size));
+#endif
   }
-  float total = hn::GetLane(hn::SumOfLanes(d, sum));
-  if constexpr (kLanes > 1) {
-    if (i < size) total += dot_difference(hn::Half<D>(), x + i, set + i, clear + i, size - i);
+}
+
+/// One lane for each of kQuad floats.
+HWY_INLINE QuadVector load_each(const float* const (&p)[kQuad]) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::Set(kQuadTag, *p[0]);
+#else
+  const hn::Repartition<double, Quad> pairs;
+  const auto p01 =
+      hn::InterleaveLower(kQuadTag, hn::Set(kQuadTag, *p[0]), hn::Set(kQuadTag, *p[1]));
+  const auto p23 =
+      hn::InterleaveLower(kQuadTag, hn::Set(kQuadTag, *p[2]), hn::Set(kQuadTag, *p[3]));
+  return hn::BitCast(kQuadTag,
+                     hn::InterleaveLower(pairs, hn::BitCast(pairs, p01), hn::BitCast(pairs, p23)));
+#endif
+}
+
+/// The gradient of kQuad bits from `first_bit` of a group on, added to grad[0 .. kQuad - 1]. Bit
+/// r's is (value of its own row - value of the row with bit r flipped) / 2, negated if the bit is
+/// clear.
+HWY_INLINE void add_quad_gradient(ConstTable mixed, std::int64_t first_row, int value,
+                                  int first_bit, const float* x, float token_weight, int dim,
+                                  float* grad) {
+  alignas(32) static constexpr std::int32_t kBits[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+  const std::int64_t own_row = first_row + value;
+  QuadRows rows;
+  rows.own = mixed.values + own_row * dim;
+  const float* flipped_weights[kQuad];
+  for (int k = 0; k < kQuad; ++k) {
+    const std::int64_t flipped_row = first_row + (value ^ kBits[first_bit + k]);
+    rows.flipped[k] = mixed.values + flipped_row * dim;
+    flipped_weights[k] = mixed.weights + flipped_row;
   }
-  return total;
+  const auto weight =
+      hn::Sub(hn::Set(kQuadTag, mixed.weights[own_row]), load_each(flipped_weights));
+  const auto sum =
+      hn::MulAdd(hn::Set(kQuadTag, token_weight), weight, quad_dots(kF32, x, rows, 0, dim));
+  const auto bits = hn::LoadU(kQuadIndex, kBits + first_bit);
+  const auto is_set = hn::RebindMask(kQuadTag, hn::TestBit(hn::Set(kQuadIndex, value), bits));
+  const auto half = hn::IfThenElse(is_set, hn::Set(kQuadTag, 0.5F), hn::Set(kQuadTag, -0.5F));
+  hn::StoreU(hn::MulAdd(half, sum, hn::LoadU(kQuadTag, grad)), kQuadTag, grad);
 }
 
 void bit_gradient(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows x,
@@ -333,16 +423,22 @@ void bit_gradient(CodeLayout layout, const Code* codes, const std::uint8_t* mask
     for (std::int64_t n = 0; n < tokens; ++n) {
       if (!counts(mask, n)) continue;
       const float token_weight = token_weights == nullptr ? 1 : token_weights[n];
-      float* token_grad = grad + n * layout.bits;
       for (int g = 0; g < layout.groups(); ++g) {
-        const std::int64_t row = layout.first_row(g) + layout.value(codes[n], g);
-        for (int r = 0; r < layout.width(g); ++r) {
-          const std::int64_t set = row | std::int64_t{1} << r;
-          const std::int64_t clear = set ^ std::int64_t{1} << r;
-          const float values =
-              dot_difference(kF32, x[n], mixed.values + set * dim, mixed.values + clear * dim, dim);
-          const float weights = token_weight * (mixed.weights[set] - mixed.weights[clear]);
-          token_grad[g * layout.group_bits + r] += 0.5F * (values + weights);
+        const int value = layout.value(codes[n], g);
+        float* group_grad = grad + n * layout.bits + g * layout.group_bits;
+        int r = 0;
+        for (; r + kQuad <= layout.width(g); r += kQuad) {
+          add_quad_gradient(mixed, layout.first_row(g), value, r, x[n], token_weight, dim,
+                            group_grad + r);
+        }
+        for (; r < layout.width(g); ++r) {
+          const std::int64_t own = layout.first_row(g) + value;
+          const std::int64_t flipped = own ^ std::int64_t{1} << r;
+          float sum = token_weight * (mixed.weights[own] - mixed.weights[flipped]);
+          for (int i = 0; i < dim; ++i) {
+            sum += x[n][i] * (mixed.values[own * dim + i] - mixed.values[flipped * dim + i]);
+          }
+          group_grad[r] += (value >> r & 1) != 0 ? 0.5F * sum : -0.5F * sum;
         }
       }
     }

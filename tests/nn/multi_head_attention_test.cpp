@@ -136,5 +136,46 @@ TEST(Dropout, DrawsFromItsGeneratorOnly) {
   EXPECT_TRUE(torch::equal(dropout(x), x));
 }
 
+TEST(Dropout, DropsTheShareItShouldInBothDirections) {
+  // More than one chunk, and not a whole number of them.
+  const std::int64_t count = 3 * 65536 + 17;
+  Dropout dropout(0.1);
+  dropout->use_generator(at::make_generator<at::CPUGeneratorImpl>(5));
+  const auto x = torch::ones({count}).requires_grad_();
+  const auto first = dropout(x);
+  const auto second = dropout(x);
+  // Five standard deviations of a share of `count` draws.
+  const double tolerance = 5 * std::sqrt(0.1 * 0.9 / static_cast<double>(count));
+  const auto share = [](const torch::Tensor& set) {
+    return set.to(torch::kDouble).mean().item<double>();
+  };
+  EXPECT_NEAR(share(first == 0), 0.1, tolerance);
+  EXPECT_NEAR(share((first == 0).logical_and(second == 0)), 0.01, tolerance);
+  // Neighbours and chunks are independent, too.
+  const auto gone = first == 0;
+  for (const std::int64_t shift : {1, 2, 64, 65536}) {
+    EXPECT_NEAR(share(gone.slice(0, shift).logical_and(gone.slice(0, 0, count - shift))), 0.01,
+                tolerance);
+  }
+  EXPECT_TRUE(first.eq(0).logical_or(first.eq(1.0F / 0.9F)).all().item<bool>());
+  first.backward(torch::ones({count}));
+  EXPECT_TRUE(torch::equal(x.grad(), first));
+}
+
+TEST(Dropout, IsTheSameForAnyNumberOfThreads) {
+  const auto x =
+      torch::randn({200'003}, at::make_generator<at::CPUGeneratorImpl>(1), torch::kFloat);
+  const auto draw = [&](int threads) {
+    const int before = torch::get_num_threads();
+    torch::set_num_threads(threads);
+    Dropout dropout(0.5);
+    dropout->use_generator(at::make_generator<at::CPUGeneratorImpl>(2));
+    const auto y = dropout(x);
+    torch::set_num_threads(before);
+    return y;
+  };
+  EXPECT_TRUE(torch::equal(draw(1), draw(3)));
+}
+
 }  // namespace
 }  // namespace ecoformer::nn

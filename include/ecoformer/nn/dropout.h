@@ -9,7 +9,8 @@
 namespace ecoformer::nn {
 
 /// Zeroes each element with `probability` and scales the rest by 1 / (1 - probability) while
-/// training; the identity otherwise. Throws Error outside [0, 1).
+/// training; the identity otherwise. A call takes one 64-bit seed from its generator, whatever the
+/// size, and keeps no mask: the backward pass draws it again. Throws Error outside [0, 1).
 class DropoutImpl : public torch::nn::Module {
  public:
   explicit DropoutImpl(double probability);
