@@ -220,6 +220,18 @@ void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, Cons
   }
 }
 
+void gather_backward(ConstRows grad, ConstRows out, const float* inverse_weights,
+                     std::int64_t tokens, int dim, Rows values_grad, float* weight_grad) {
+  for (std::int64_t n = 0; n < tokens; ++n) {
+    double along = 0;
+    for (int d = 0; d < dim; ++d) {
+      values_grad[n][d] = inverse_weights[n] == 0 ? 0 : grad[n][d] * inverse_weights[n];
+      along += static_cast<double>(values_grad[n][d]) * out[n][d];
+    }
+    weight_grad[n] = static_cast<float>(-along);
+  }
+}
+
 void bit_gradient(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows x,
                   const float* token_weights, ConstTable mixed, std::int64_t tokens, int dim,
                   float* grad) {

@@ -43,6 +43,18 @@ HWY_INLINE void for_lanes(D d, std::int64_t i, std::int64_t size, const Body& bo
   }
 }
 
+/// The same for sums over lanes: calls body(tag, first, last) once a vector length, for the whole
+/// vectors of that length among the floats first .. last - 1.
+template <class D, class Body>
+HWY_INLINE void for_lane_runs(D d, std::int64_t first, std::int64_t size, const Body& body) {
+  constexpr std::int64_t kLanes = hn::MaxLanes(d);
+  const std::int64_t last = first + (size - first) / kLanes * kLanes;
+  if (first < last) body(d, first, last);
+  if constexpr (kLanes > 1) {
+    if (last < size) for_lane_runs(hn::Half<D>(), last, size, body);
+  }
+}
+
 template <int kValue>
 struct Constant {
   /// The constant or, if that is 0, what is known at run time only.
@@ -301,6 +313,31 @@ void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, Cons
         }
         hn::StoreU(hn::Mul(sum, hn::Set(d, inverse)), d, result + i);
       });
+    }
+  });
+}
+
+void gather_backward(ConstRows grad, ConstRows out, const float* inverse_weights,
+                     std::int64_t tokens, int any_dim, Rows values_grad, float* weight_grad) {
+  with_shape(any_dim, 0, [&](auto constant_dim, auto) HWY_ATTR {
+    const int dim = constant_dim.or_else(any_dim);
+    for (std::int64_t n = 0; n < tokens; ++n) {
+      if (inverse_weights[n] == 0) {
+        for (int i = 0; i < dim; ++i) values_grad[n][i] = 0;
+        weight_grad[n] = 0;
+        continue;
+      }
+      float along = 0;
+      for_lane_runs(kF32, 0, dim, [&](auto d, std::int64_t first, std::int64_t last) HWY_ATTR {
+        auto sum = hn::Zero(d);
+        for (std::int64_t i = first; i < last; i += hn::MaxLanes(d)) {
+          const auto scaled = hn::Mul(hn::LoadU(d, grad[n] + i), hn::Set(d, inverse_weights[n]));
+          hn::StoreU(scaled, d, values_grad[n] + i);
+          sum = hn::MulAdd(scaled, hn::LoadU(d, out[n] + i), sum);
+        }
+        along += hn::GetLane(hn::SumOfLanes(d, sum));
+      });
+      weight_grad[n] = -along;
     }
   });
 }

@@ -17,6 +17,7 @@ HWY_EXPORT(accumulate);
 HWY_EXPORT(mix);
 HWY_EXPORT(mix_with_derivative);
 HWY_EXPORT(gather);
+HWY_EXPORT(gather_backward);
 HWY_EXPORT(bit_gradient);
 
 void accumulate(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows values,
@@ -39,6 +40,12 @@ void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, Cons
             float* inverse_weights) {
   HWY_DYNAMIC_DISPATCH(gather)
   (layout, codes, mask, mixed, self, own, tokens, dim, out, inverse_weights);
+}
+
+void gather_backward(ConstRows grad, ConstRows out, const float* inverse_weights,
+                     std::int64_t tokens, int dim, Rows values_grad, float* weight_grad) {
+  HWY_DYNAMIC_DISPATCH(gather_backward)
+  (grad, out, inverse_weights, tokens, dim, values_grad, weight_grad);
 }
 
 void bit_gradient(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows x,

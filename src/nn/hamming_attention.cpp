@@ -1,6 +1,7 @@
-// HammingAttention: the three passes over one table, forward and backward, over all samples and
-// heads. No tensor here is larger than its inputs times a constant; tables live in per-thread
-// scratch.
+// HammingAttention: encode, accumulate, mix, gather and their way back, over all samples and heads.
+// No tensor here is larger than its inputs times a constant. Threads share heads or, where there
+// are few, the tokens of a head; sums are cut at fixed tokens, so any number of threads gives the
+// same bits.
 
 #include "ecoformer/nn/hamming_attention.h"
 
@@ -8,6 +9,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "ecoformer/kernels/tables.h"
@@ -20,34 +22,184 @@ using kernels::Code;
 using kernels::CodeLayout;
 using kernels::ConstRows;
 using kernels::Profile;
+using kernels::Rows;
+using kernels::Table;
 
-/// A table of one head and the memory behind it.
-class TableBuffer {
+// ---- Tokens, cut into parts ----
+
+/// Tokens that are summed into one table; the tables of a head are then added in order.
+constexpr std::int64_t kBlock = 2048;
+/// Tokens that go through several passes while they are in the cache; divides kBlock.
+constexpr std::int64_t kChunk = 256;
+
+/// Tokens first .. first + count - 1.
+struct Span {
+  std::int64_t first;
+  std::int64_t count;
+};
+
+std::int64_t parts_of(std::int64_t tokens, std::int64_t size) {
+  return (tokens + size - 1) / size;
+}
+Span part_at(std::int64_t index, std::int64_t size, Span whole) {
+  const std::int64_t first = index * size;
+  return {whole.first + first, std::min(size, whole.count - first)};
+}
+
+/// Calls body(span) for the chunks of `whole`, in order.
+template <typename Body>
+void for_each_chunk(Span whole, const Body& body) {
+  for (std::int64_t i = 0; i < parts_of(whole.count, kChunk); ++i) body(part_at(i, kChunk, whole));
+}
+
+ConstRows from(ConstRows rows, Span span) {
+  return {rows[span.first], rows.stride};
+}
+Rows from(Rows rows, Span span) {
+  return {rows[span.first], rows.stride};
+}
+template <typename T>
+T* from(T* items, Span span) {
+  return items == nullptr ? nullptr : items + span.first;
+}
+
+// ---- Threads ----
+
+/// Uninitialised float32 memory from LibTorch's allocator: aligned, and seen by its profiler.
+class Floats {
  public:
-  TableBuffer(CodeLayout layout, std::int64_t dim)
-      : values_(layout.total_rows() * dim), weights_(layout.total_rows()) {}
-  kernels::Table cleared() {
-    std::fill(values_.begin(), values_.end(), 0.0F);
-    std::fill(weights_.begin(), weights_.end(), 0.0F);
-    return view();
-  }
-  kernels::Table view() { return {values_.data(), weights_.data()}; }
+  explicit Floats(std::int64_t count) : tensor_(torch::empty({count}, torch::kFloat32)) {}
+  float* data() { return tensor_.mutable_data_ptr<float>(); }
+  const float* data() const { return tensor_.const_data_ptr<float>(); }
 
-  /// Sum of the products of all entries.
-  double dot(const TableBuffer& other) const {
-    double sum = 0;
-    for (std::size_t i = 0; i < values_.size(); ++i) {
-      sum += static_cast<double>(values_[i]) * other.values_[i];
+ private:
+  torch::Tensor tensor_;
+};
+
+/// Runs the parts of one head: on the head's own thread, or on all.
+template <typename MakeScratch>
+class Parts {
+ public:
+  using Scratch = std::invoke_result_t<MakeScratch>;
+  Parts(bool on_all_threads, const MakeScratch& make_scratch)
+      : on_all_threads_(on_all_threads), make_scratch_(make_scratch), own_(make_scratch()) {}
+
+  /// Calls body(scratch, span) for all parts of `size` of `tokens` tokens.
+  template <typename Body>
+  void operator()(std::int64_t tokens, std::int64_t size, const Body& body) {
+    const std::int64_t count = parts_of(tokens, size);
+    const auto run = [&](Scratch& scratch, std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) body(scratch, part_at(i, size, {0, tokens}));
+    };
+    if (!on_all_threads_ || count <= 1) return run(own_, 0, count);
+    at::parallel_for(0, count, 1, [&](std::int64_t begin, std::int64_t end) {
+      Scratch scratch = make_scratch_();
+      run(scratch, begin, end);
+    });
+  }
+
+  Scratch& own() { return own_; }
+
+ private:
+  bool on_all_threads_;
+  const MakeScratch& make_scratch_;
+  Scratch own_;
+};
+
+/// Calls body(head_scratch, parts, b, h) for every sample and head. Either kind of scratch is made
+/// once a thread.
+template <typename MakeHeadScratch, typename MakePartScratch, typename Body>
+void for_each_head(std::int64_t samples, std::int64_t heads, const MakeHeadScratch& make_head,
+                   const MakePartScratch& make_part, const Body& body) {
+  const auto run = [&](bool parts_on_all_threads, std::int64_t begin, std::int64_t end) {
+    auto scratch = make_head();
+    Parts<MakePartScratch> parts(parts_on_all_threads, make_part);
+    for (std::int64_t i = begin; i < end; ++i) body(scratch, parts, i / heads, i % heads);
+  };
+  if (samples * heads < at::get_num_threads()) return run(true, 0, samples * heads);
+  at::parallel_for(0, samples * heads, 1,
+                   [&](std::int64_t begin, std::int64_t end) { run(false, begin, end); });
+}
+
+// ---- Tables ----
+
+/// One head's tables: one for every block of its tokens.
+class BlockTables {
+ public:
+  /// Room for layouts of at most `rows` rows.
+  BlockTables(std::int64_t rows, std::int64_t dim, std::int64_t tokens)
+      : rows_(rows),
+        dim_(dim),
+        blocks_(std::max<std::int64_t>(1, parts_of(tokens, kBlock))),
+        memory_(blocks_ * stride()) {}
+
+  /// Takes the shape of `layout`; what the tables held is lost.
+  void fit(CodeLayout layout) { rows_ = layout.total_rows(); }
+
+  /// The table of the block that begins with token `first`, all zeros.
+  Table cleared(std::int64_t first) {
+    const Table table = view(first / kBlock);
+    std::fill_n(table.values, stride(), 0.0F);
+    return table;
+  }
+
+  /// The sum of all blocks.
+  Table merged() {
+    float* sum = memory_.data();
+    for (std::int64_t block = 1; block < blocks_; ++block) {
+      const float* more = memory_.data() + block * stride();
+      for (std::int64_t i = 0; i < stride(); ++i) sum[i] += more[i];
     }
-    for (std::size_t i = 0; i < weights_.size(); ++i) {
-      sum += static_cast<double>(weights_[i]) * other.weights_[i];
+    return view(0);
+  }
+
+  /// Sum of the products of all entries of the merged tables of two sets for the same layout.
+  double dot(const BlockTables& other) const {
+    // Lanes of short float32 sums, which the compiler vectorises, added up in double.
+    constexpr std::int64_t kLanes = 16;
+    constexpr std::int64_t kRun = 16 * kLanes;
+    const float* a = memory_.data();
+    const float* b = other.memory_.data();
+    double total = 0;
+    for (std::int64_t first = 0; first < stride(); first += kRun) {
+      const std::int64_t last = std::min(first + kRun, stride());
+      float sums[kLanes] = {};
+      std::int64_t i = first;
+      for (; i + kLanes <= last; i += kLanes) {
+        for (std::int64_t lane = 0; lane < kLanes; ++lane) sums[lane] += a[i + lane] * b[i + lane];
+      }
+      for (; i < last; ++i) total += static_cast<double>(a[i]) * b[i];
+      total += std::accumulate(sums, sums + kLanes, 0.0);
     }
-    return sum;
+    return total;
   }
 
  private:
-  std::vector<float> values_;
-  std::vector<float> weights_;
+  Table view(std::int64_t block) {
+    float* values = memory_.data() + block * stride();
+    return {values, values + rows_ * dim_};
+  }
+  std::int64_t stride() const { return rows_ * (dim_ + 1); }
+
+  std::int64_t rows_;
+  std::int64_t dim_;
+  std::int64_t blocks_;
+  Floats memory_;
+};
+
+// ---- The operator ----
+
+std::int64_t count_real(const torch::Tensor& mask, std::int64_t b, std::int64_t tokens) {
+  const std::uint8_t* row = mask_row(mask, b);
+  return row == nullptr ? tokens : tokens - std::count(row, row + tokens, 0);
+}
+
+/// How one head of one sample attends.
+struct HeadOperator {
+  CodeLayout layout;
+  Profile profile;
+  const std::uint8_t* query_mask;
+  const std::uint8_t* key_mask;
 };
 
 /// What stays fixed over samples and heads.
@@ -57,6 +209,21 @@ struct Operator {
   torch::Tensor beta;  ///< [H] float32, empty where the semantics have none
   Masks masks;
 
+  HeadOperator head(std::int64_t b, std::int64_t h, std::int64_t queries, std::int64_t keys) const {
+    return {.layout =
+                layout_for(count_real(masks.queries, b, queries) + count_real(masks.keys, b, keys)),
+            .profile = profile(h),
+            .query_mask = mask_row(masks.queries, b),
+            .key_mask = mask_row(masks.keys, b)};
+  }
+
+  /// Rows of the largest table that `head` may ask for.
+  std::int64_t most_rows() const {
+    return semantics == Semantics::kExponential ? layout.total_rows()
+                                                : CodeLayout{layout.bits, 8}.total_rows();
+  }
+
+ private:
   Profile profile(std::int64_t h) const {
     switch (semantics) {
       case Semantics::kPaper:
@@ -69,6 +236,15 @@ struct Operator {
     const auto clamped =
         std::clamp(static_cast<double>(beta.const_data_ptr<float>()[h]), 0.0, kMaxBeta);
     return kernels::exponential_profile(static_cast<float>(clamped));
+  }
+
+  /// A linear profile means the same for any width of the groups. Wide ones halve the passes over
+  /// tokens but have 8 times the rows to mix, which pays from about as many tokens as there are
+  /// rows in two such tables; padding must not decide, or it would change the result's last bits.
+  CodeLayout layout_for(std::int64_t real_tokens) const {
+    if (semantics == Semantics::kExponential) return layout;
+    constexpr std::int64_t kFewestTokens = 1024;
+    return {layout.bits, real_tokens < kFewestTokens ? 4 : 8};
   }
 };
 
@@ -89,86 +265,168 @@ struct EncodedTokens {
   }
 };
 
-std::int64_t count_real(const torch::Tensor& mask, std::int64_t b, std::int64_t tokens) {
-  const std::uint8_t* row = mask_row(mask, b);
-  return row == nullptr ? tokens : tokens - std::count(row, row + tokens, 0);
+/// [B, H, N, D] with tokens outside, heads inside: merging the heads of the result is then a view.
+torch::Tensor empty_output(const torch::Tensor& v, std::int64_t queries) {
+  const auto heads = v.size(1);
+  const auto dim = v.size(3);
+  return at::empty_strided({v.size(0), heads, queries, dim},
+                           {queries * heads * dim, dim, heads * dim, 1}, v.options());
 }
 
-/// Runs f(b, h) for every sample and head; each pair is one unit of work, so any number of threads
-/// gives the same bits. `make_scratch()` is called once a thread.
-template <typename MakeScratch, typename F>
-void for_each_head(std::int64_t samples, std::int64_t heads, const MakeScratch& make_scratch,
-                   const F& f) {
-  at::parallel_for(0, samples * heads, 1, [&](std::int64_t begin, std::int64_t end) {
-    auto scratch = make_scratch();
-    for (std::int64_t i = begin; i < end; ++i) f(scratch, i / heads, i % heads);
+/// What a head reads and writes when it attends.
+struct HeadTokens {
+  const Code* query_codes;
+  const Code* key_codes;
+  ConstRows values;
+  std::int64_t queries;
+  std::int64_t keys;
+  int dim;
+  Rows out;
+  float* inverse_weights;  ///< may be null
+};
+
+/// Accumulate, mix, gather. encode_keys(scratch, span) and encode_queries(scratch, span) are called
+/// just before the codes of those tokens are read.
+template <typename PartsOfHead, typename EncodeKeys, typename EncodeQueries>
+void attend_head(const HeadOperator& op, const HeadTokens& head, BlockTables& tables,
+                 PartsOfHead& parts, const EncodeKeys& encode_keys,
+                 const EncodeQueries& encode_queries) {
+  tables.fit(op.layout);
+  // Without a single key there is still a table, of zeros.
+  parts(std::max<std::int64_t>(head.keys, 1), kBlock, [&](auto& scratch, Span block) {
+    const Table table = tables.cleared(block.first);
+    block.count = std::min(block.count, head.keys);
+    for_each_chunk(block, [&](Span span) {
+      encode_keys(scratch, span);
+      kernels::accumulate(op.layout, from(head.key_codes, span), from(op.key_mask, span),
+                          from(head.values, span), nullptr, span.count, head.dim, table);
+    });
+  });
+  const Table table = tables.merged();
+  kernels::mix(op.layout, op.profile, head.dim, table);
+  parts(head.queries, kChunk, [&](auto& scratch, Span span) {
+    encode_queries(scratch, span);
+    const ConstRows own = op.profile.self != 0 ? from(head.values, span) : ConstRows(nullptr, 0);
+    kernels::gather(op.layout, from(head.query_codes, span), from(op.query_mask, span), table,
+                    op.profile.self, own, span.count, head.dim, from(head.out, span),
+                    from(head.inverse_weights, span));
   });
 }
 
-/// The lookup itself: codes and values in, out [B, H, Nq, D] and 1 / sum of weights [B, H, Nq].
-void attend(const Operator& op, const torch::Tensor& query_codes, const torch::Tensor& key_codes,
-            const torch::Tensor& v, torch::Tensor& out, torch::Tensor& inverse_weights) {
-  const auto samples = v.size(0);
-  const auto heads = v.size(1);
-  const auto keys = v.size(2);
-  const auto dim = v.size(3);
-  const auto queries = query_codes.size(2);
-  // Tokens outside, heads inside: merging the heads of the result is then a view.
-  out = at::empty_strided({samples, heads, queries, dim},
-                          {queries * heads * dim, dim, heads * dim, 1}, v.options());
-  inverse_weights = torch::empty({samples, heads, queries});
-  for_each_head(
-      samples, heads, [&] { return TableBuffer(op.layout, dim); },
-      [&](TableBuffer& buffer, std::int64_t b, std::int64_t h) {
-        const kernels::Table table = buffer.cleared();
-        const Profile profile = op.profile(h);
-        kernels::accumulate(op.layout, EncodedTokens::head(key_codes, b, h),
-                            mask_row(op.masks.keys, b), const_rows(v, b, h), nullptr, keys,
-                            static_cast<int>(dim), table);
-        kernels::mix(op.layout, profile, static_cast<int>(dim), table);
-        kernels::gather(op.layout, EncodedTokens::head(query_codes, b, h),
-                        mask_row(op.masks.queries, b), table, profile.self, const_rows(v, b, h),
-                        queries, static_cast<int>(dim), rows(out, b, h),
-                        inverse_weights.data_ptr<float>() + (b * heads + h) * queries);
-      });
+std::int64_t encode_floats(const HashState& hash) {
+  return kernels::encode_scratch_floats(static_cast<int>(hash.support.size(3)),
+                                        static_cast<int>(hash.support.size(2)),
+                                        static_cast<int>(hash.weight.size(1)));
 }
 
-/// Everything above for float32 tensors, as one differentiable function.
+/// sigma of sample b, head h: frozen, or the mean over this sample's queries and keys.
+float bandwidth_of(const HashState& hash, const Masks& masks, const torch::Tensor& q,
+                   const torch::Tensor& k, bool tied, std::int64_t b, std::int64_t h,
+                   float* scratch) {
+  if (hash.bandwidth.defined()) return hash.bandwidth.const_data_ptr<float>()[h];
+  const kernels::HashView view = hash_view(hash, h, 0);
+  const auto mean_of = [&](const torch::Tensor& x, const torch::Tensor& mask) {
+    return kernels::mean_squared_distance(view.support, view.supports, view.dim,
+                                          const_rows(x, b, h), x.size(2), mask_row(mask, b),
+                                          scratch);
+  };
+  const float query_mean = mean_of(q, masks.queries);
+  float sigma = query_mean;
+  if (!tied) {
+    const auto real_queries = static_cast<float>(count_real(masks.queries, b, q.size(2)));
+    const auto real_keys = static_cast<float>(count_real(masks.keys, b, k.size(2)));
+    sigma = (query_mean * real_queries + mean_of(k, masks.keys) * real_keys) /
+            std::max(1.0F, real_queries + real_keys);
+  }
+  // Without a real token, or with every token on every support, any positive value will do.
+  return sigma > 0 ? sigma : 1;
+}
+
+/// Encodes the tokens `span` of sample b, head h.
+void encode_span(const kernels::HashView& hash, const torch::Tensor& x,
+                 const EncodedTokens& encoded, std::int64_t b, std::int64_t h, Span span,
+                 float* scratch) {
+  kernels::encode(hash, from(const_rows(x, b, h), span), span.count,
+                  from(EncodedTokens::head(encoded.codes, b, h), span), nullptr,
+                  from(EncodedTokens::head(encoded.window, b, h), span), scratch);
+}
+
+/// The inputs, all float32 with contiguous channels.
+struct Inputs {
+  torch::Tensor q, k, v;
+  HashState hash;
+  bool tied;  ///< q and k are one tensor
+};
+
+/// The output, and what the way back needs.
+struct Forward {
+  torch::Tensor out;              ///< [B, H, Nq, D]
+  torch::Tensor inverse_weights;  ///< [B, H, Nq]; undefined without gradients
+  torch::Tensor sigma;            ///< [B, H]
+  EncodedTokens queries, keys;
+};
+
+Forward attend(const Operator& op, const Inputs& in, bool with_gradients, bool with_windows) {
+  const auto samples = in.q.size(0);
+  const auto heads = in.q.size(1);
+  const auto query_count = in.q.size(2);
+  const auto key_count = in.k.size(2);
+  const auto dim = in.v.size(3);
+  Forward result{.out = empty_output(in.v, query_count),
+                 .inverse_weights =
+                     with_gradients ? torch::empty({samples, heads, query_count}) : torch::Tensor(),
+                 .sigma = torch::empty({samples, heads}),
+                 .queries = EncodedTokens::empty_like(in.q, with_windows),
+                 .keys = {}};
+  result.keys = in.tied ? result.queries : EncodedTokens::empty_like(in.k, with_windows);
+  for_each_head(
+      samples, heads, [&] { return BlockTables(op.most_rows(), dim, key_count); },
+      [&] { return Floats(encode_floats(in.hash)); },
+      [&](BlockTables& tables, auto& parts, std::int64_t b, std::int64_t h) {
+        float& sigma = result.sigma.mutable_data_ptr<float>()[b * heads + h];
+        sigma = bandwidth_of(in.hash, op.masks, in.q, in.k, in.tied, b, h, parts.own().data());
+        const kernels::HashView hash = hash_view(in.hash, h, sigma);
+        const HeadTokens head{
+            .query_codes = EncodedTokens::head(result.queries.codes, b, h),
+            .key_codes = EncodedTokens::head(result.keys.codes, b, h),
+            .values = const_rows(in.v, b, h),
+            .queries = query_count,
+            .keys = key_count,
+            .dim = static_cast<int>(dim),
+            .out = rows(result.out, b, h),
+            .inverse_weights = with_gradients ? result.inverse_weights.mutable_data_ptr<float>() +
+                                                    (b * heads + h) * query_count
+                                              : nullptr};
+        attend_head(
+            op.head(b, h, query_count, key_count), head, tables, parts,
+            [&](Floats& scratch, Span span) {
+              encode_span(hash, in.k, result.keys, b, h, span, scratch.data());
+            },
+            [&](Floats& scratch, Span span) {
+              if (!in.tied) encode_span(hash, in.q, result.queries, b, h, span, scratch.data());
+            });
+      });
+  return result;
+}
+
+/// The way back of `attend`, as one differentiable function.
 class HammingAttention : public torch::autograd::Function<HammingAttention> {
  public:
   static torch::Tensor forward(torch::autograd::AutogradContext* ctx, const torch::Tensor& q,
                                const torch::Tensor& k, const torch::Tensor& v,
                                const torch::Tensor& beta, const HashState& hash, const Operator& op,
-                               bool tied, bool differentiable) {
-    const auto samples = q.size(0);
-    const auto heads = q.size(1);
-    const bool need_codes = differentiable && (q.requires_grad() || k.requires_grad());
-    const EncodedTokens queries = EncodedTokens::empty_like(q, need_codes);
-    const EncodedTokens keys = tied ? queries : EncodedTokens::empty_like(k, need_codes);
-    const torch::Tensor sigma = torch::empty({samples, heads});
-    for_each_head(
-        samples, heads, [&] { return scratch_for(hash); },
-        [&](std::vector<float>& scratch, std::int64_t b, std::int64_t h) {
-          float& bandwidth = sigma.data_ptr<float>()[b * heads + h];
-          bandwidth = bandwidth_of(hash, op.masks, q, k, tied, b, h, scratch.data());
-          const kernels::HashView view = hash_view(hash, h, bandwidth);
-          encode_head(view, q, queries, b, h, scratch.data());
-          if (!tied) encode_head(view, k, keys, b, h, scratch.data());
-        });
-
-    torch::Tensor out;
-    torch::Tensor inverse_weights;
-    attend(op, queries.codes, keys.codes, v, out, inverse_weights);
-
-    if (differentiable) {
-      ctx->save_for_backward({q, k, v, beta, out, inverse_weights, sigma, queries.codes,
-                              queries.window, keys.codes, keys.window, hash.support, hash.mean,
-                              hash.weight, hash.bandwidth, op.masks.queries, op.masks.keys});
-      ctx->saved_data["semantics"] = static_cast<std::int64_t>(op.semantics);
-      ctx->saved_data["group_bits"] = static_cast<std::int64_t>(op.layout.group_bits);
-      ctx->saved_data["tied"] = tied;
-    }
-    return out;
+                               bool tied) {
+    const bool need_codes = q.requires_grad() || k.requires_grad();
+    const Forward done = attend(op, {q, k, v, hash, tied}, /*with_gradients=*/true,
+                                /*with_windows=*/need_codes);
+    ctx->save_for_backward({q, k, v, beta, done.out, done.inverse_weights, done.sigma,
+                            done.queries.codes, done.queries.window, done.keys.codes,
+                            done.keys.window, hash.support, hash.mean, hash.weight, hash.bandwidth,
+                            op.masks.queries, op.masks.keys});
+    ctx->saved_data["semantics"] = static_cast<std::int64_t>(op.semantics);
+    ctx->saved_data["group_bits"] = static_cast<std::int64_t>(op.layout.group_bits);
+    ctx->saved_data["tied"] = tied;
+    return done.out;
   }
 
   static torch::autograd::tensor_list backward(torch::autograd::AutogradContext* ctx,
@@ -204,158 +462,148 @@ class HammingAttention : public torch::autograd::Function<HammingAttention> {
     const torch::Tensor k_grad = need_codes && !tied ? torch::empty_like(k) : torch::Tensor();
     const torch::Tensor beta_grad = torch::zeros({samples, heads}, torch::kFloat64);
 
-    struct Scratch {
-      TableBuffer forward, derivative, reverse;
-      std::vector<float> scaled, slope, query_bits, key_bits, encode;
+    struct HeadScratch {
+      BlockTables forward, reverse, derivative;
+      std::vector<float> sigma_grads;  // of every chunk
     };
-    const auto make_scratch = [&] {
-      return Scratch{TableBuffer(op.layout, dim),
-                     TableBuffer(op.layout, need_beta ? dim : 0),
-                     TableBuffer(op.layout, dim),
-                     std::vector<float>(query_count * dim),
-                     std::vector<float>(query_count),
-                     std::vector<float>(need_codes ? query_count * bits : 0),
-                     std::vector<float>(need_codes && !tied ? key_count * bits : 0),
-                     scratch_for(hash)};
+    struct PartScratch {
+      Floats values_grad, weight_grad, bit_grad, encode;
     };
-    for_each_head(samples, heads, make_scratch, [&](Scratch& s, std::int64_t b, std::int64_t h) {
-      const int d = static_cast<int>(dim);
-      const Profile profile = op.profile(h);
-      const Code* query_codes = EncodedTokens::head(queries.codes, b, h);
-      const Code* key_codes = EncodedTokens::head(keys.codes, b, h);
-      const std::uint8_t* query_mask = mask_row(op.masks.queries, b);
-      const std::uint8_t* key_mask = mask_row(op.masks.keys, b);
+    const auto make_head = [&] {
+      return HeadScratch{
+          BlockTables(op.most_rows(), dim, key_count),
+          BlockTables(op.most_rows(), dim, query_count),
+          BlockTables(need_beta ? op.most_rows() : 0, dim, 0),
+          std::vector<float>(parts_of(query_count, kChunk) + parts_of(key_count, kChunk))};
+    };
+    const auto make_part = [&] {
+      return PartScratch{Floats(kChunk * dim), Floats(kChunk), Floats(kChunk * bits),
+                         Floats(encode_floats(hash))};
+    };
+    for_each_head(
+        samples, heads, make_head, make_part,
+        [&](HeadScratch& s, auto& parts, std::int64_t b, std::int64_t h) {
+          const int d = static_cast<int>(dim);
+          const HeadOperator head = op.head(b, h, query_count, key_count);
+          const Code* query_codes = EncodedTokens::head(queries.codes, b, h);
+          const Code* key_codes = EncodedTokens::head(keys.codes, b, h);
+          const float* inverse =
+              inverse_weights.const_data_ptr<float>() + (b * heads + h) * query_count;
+          const ConstRows values = const_rows(v, b, h);
 
-      // out = values / weight, so d out / d values is ghat = grad / weight and d out / d weight is
-      // -ghat . out.
-      const ConstRows ghat{s.scaled.data(), dim};
-      const float* inverse =
-          inverse_weights.const_data_ptr<float>() + (b * heads + h) * query_count;
-      for (std::int64_t i = 0; i < query_count; ++i) {
-        const float* g = const_rows(grad, b, h)[i];
-        const float* o = const_rows(out, b, h)[i];
-        float along = 0;
-        for (int c = 0; c < d; ++c) {
-          const float scaled = inverse[i] == 0 ? 0 : g[c] * inverse[i];
-          s.scaled[i * dim + c] = scaled;
-          along += scaled * o[c];
-        }
-        s.slope[i] = -along;
-      }
+          // Gradients by the gathered values and weights of some queries.
+          const auto through_division = [&](PartScratch& part, Span span) {
+            kernels::gather_backward(from(const_rows(grad, b, h), span),
+                                     from(const_rows(out, b, h), span), from(inverse, span),
+                                     span.count, d, {part.values_grad.data(), dim},
+                                     part.weight_grad.data());
+            return ConstRows(part.values_grad.data(), dim);
+          };
 
-      const kernels::Table mixed = s.forward.cleared();
-      kernels::accumulate(op.layout, key_codes, key_mask, const_rows(v, b, h), nullptr, key_count,
-                          d, mixed);
-      const kernels::Table reverse = s.reverse.cleared();
-      kernels::accumulate(op.layout, query_codes, query_mask, ghat, s.slope.data(), query_count, d,
-                          reverse);
-      if (need_beta) {
-        kernels::mix_with_derivative(op.layout, profile, d, mixed, s.derivative.view());
-        const float value = beta.const_data_ptr<float>()[h];
-        // Outside its range beta acts as the bound, so its gradient is zero there.
-        if (value >= 0 && value <= kMaxBeta) {
-          beta_grad.data_ptr<double>()[b * heads + h] = s.reverse.dot(s.derivative);
-        }
-      } else {
-        kernels::mix(op.layout, profile, d, mixed);
-      }
-      kernels::mix(op.layout, profile, d, reverse);
+          s.forward.fit(head.layout);
+          s.reverse.fit(head.layout);
+          parts(std::max<std::int64_t>(key_count, 1), kBlock, [&](PartScratch&, Span block) {
+            const Table table = s.forward.cleared(block.first);
+            block.count = std::min(block.count, key_count);
+            kernels::accumulate(head.layout, from(key_codes, block), from(head.key_mask, block),
+                                from(values, block), nullptr, block.count, d, table);
+          });
+          parts(std::max<std::int64_t>(query_count, 1), kBlock, [&](PartScratch& part, Span block) {
+            const Table table = s.reverse.cleared(block.first);
+            block.count = std::min(block.count, query_count);
+            for_each_chunk(block, [&](Span span) {
+              const ConstRows values_grad = through_division(part, span);
+              kernels::accumulate(head.layout, from(query_codes, span), from(head.query_mask, span),
+                                  values_grad, part.weight_grad.data(), span.count, d, table);
+            });
+          });
+          const Table mixed = s.forward.merged();
+          const Table reverse = s.reverse.merged();
+          if (need_beta) {
+            s.derivative.fit(head.layout);
+            kernels::mix_with_derivative(head.layout, head.profile, d, mixed,
+                                         s.derivative.cleared(0));
+            const float value = beta.const_data_ptr<float>()[h];
+            // Outside its range beta acts as the bound, so its gradient is zero there.
+            if (value >= 0 && value <= kMaxBeta) {
+              beta_grad.data_ptr<double>()[b * heads + h] = s.reverse.dot(s.derivative);
+            }
+          } else {
+            kernels::mix(head.layout, head.profile, d, mixed);
+          }
+          kernels::mix(head.layout, head.profile, d, reverse);
 
-      kernels::gather(op.layout, key_codes, key_mask, {reverse.values, nullptr}, profile.self, ghat,
-                      key_count, d, rows(v_grad, b, h), nullptr);
-      if (!need_codes) return;
+          parts(key_count, kChunk, [&](PartScratch& part, Span span) {
+            const ConstRows own =
+                head.profile.self != 0 ? through_division(part, span) : ConstRows(nullptr, 0);
+            kernels::gather(head.layout, from(key_codes, span), from(head.key_mask, span),
+                            {reverse.values, nullptr}, head.profile.self, own, span.count, d,
+                            from(rows(v_grad, b, h), span), nullptr);
+          });
+          if (!need_codes) return;
 
-      std::fill(s.query_bits.begin(), s.query_bits.end(), 0.0F);
-      kernels::bit_gradient(op.layout, query_codes, query_mask, ghat, s.slope.data(), mixed,
-                            query_count, d, s.query_bits.data());
-      std::vector<float>& key_bits = tied ? s.query_bits : s.key_bits;
-      if (!tied) std::fill(key_bits.begin(), key_bits.end(), 0.0F);
-      kernels::bit_gradient(op.layout, key_codes, key_mask, const_rows(v, b, h), nullptr, reverse,
-                            key_count, d, key_bits.data());
-
-      const kernels::HashView view =
-          hash_view(hash, h, sigma.const_data_ptr<float>()[b * heads + h]);
-      float sigma_grad =
-          encode_backward_head(view, q, queries, s.query_bits, q_grad, b, h, s.encode);
-      if (!tied)
-        sigma_grad += encode_backward_head(view, k, keys, key_bits, k_grad, b, h, s.encode);
-      if (!hash.bandwidth.defined()) {
-        const auto real_queries = static_cast<float>(count_real(op.masks.queries, b, query_count));
-        const auto real_keys =
-            tied ? 0 : static_cast<float>(count_real(op.masks.keys, b, key_count));
-        const float total = std::max(1.0F, real_queries + real_keys);
-        bandwidth_backward_head(view, q, query_mask, sigma_grad * real_queries / total, q_grad, b,
-                                h, s.encode);
-        if (!tied) {
-          bandwidth_backward_head(view, k, key_mask, sigma_grad * real_keys / total, k_grad, b, h,
-                                  s.encode);
-        }
-      }
-      clear_padding(q_grad, query_mask, b, h);
-      if (!tied) clear_padding(k_grad, key_mask, b, h);
-    });
+          const kernels::HashView view =
+              hash_view(hash, h, sigma.const_data_ptr<float>()[b * heads + h]);
+          const auto add_query_bits = [&](PartScratch& part, Span span) {
+            const ConstRows values_grad = through_division(part, span);
+            kernels::bit_gradient(head.layout, from(query_codes, span), from(head.query_mask, span),
+                                  values_grad, part.weight_grad.data(), mixed, span.count, d,
+                                  part.bit_grad.data());
+          };
+          const auto add_key_bits = [&](PartScratch& part, Span span) {
+            kernels::bit_gradient(head.layout, from(key_codes, span), from(head.key_mask, span),
+                                  from(values, span), nullptr, reverse, span.count, d,
+                                  part.bit_grad.data());
+          };
+          const auto through_hash = [&](const torch::Tensor& x, const EncodedTokens& encoded,
+                                        const torch::Tensor& x_grad, std::int64_t first_chunk,
+                                        const auto& add_bits) {
+            parts(x.size(2), kChunk, [&](PartScratch& part, Span span) {
+              std::fill_n(part.bit_grad.data(), span.count * bits, 0.0F);
+              add_bits(part, span);
+              s.sigma_grads[first_chunk + span.first / kChunk] = kernels::encode_backward(
+                  view, from(const_rows(x, b, h), span), span.count,
+                  from(EncodedTokens::head(encoded.window, b, h), span), part.bit_grad.data(),
+                  from(rows(x_grad, b, h), span), part.encode.data());
+            });
+          };
+          std::fill(s.sigma_grads.begin(), s.sigma_grads.end(), 0.0F);
+          if (tied) {
+            through_hash(q, queries, q_grad, 0, [&](PartScratch& part, Span span) {
+              add_query_bits(part, span);
+              add_key_bits(part, span);
+            });
+          } else {
+            through_hash(q, queries, q_grad, 0, add_query_bits);
+            through_hash(k, keys, k_grad, parts_of(query_count, kChunk), add_key_bits);
+          }
+          if (!hash.bandwidth.defined()) {
+            const auto sigma_grad = static_cast<float>(
+                std::accumulate(s.sigma_grads.begin(), s.sigma_grads.end(), 0.0));
+            const auto real_queries =
+                static_cast<float>(count_real(op.masks.queries, b, query_count));
+            const auto real_keys =
+                tied ? 0 : static_cast<float>(count_real(op.masks.keys, b, key_count));
+            const float total = std::max(1.0F, real_queries + real_keys);
+            const auto through_bandwidth = [&](const torch::Tensor& x, const std::uint8_t* mask,
+                                               float share, const torch::Tensor& x_grad) {
+              kernels::bandwidth_backward(
+                  view.support, view.supports, view.dim, const_rows(x, b, h), x.size(2), mask,
+                  sigma_grad * share / total, rows(x_grad, b, h), parts.own().encode.data());
+            };
+            through_bandwidth(q, head.query_mask, real_queries, q_grad);
+            if (!tied) through_bandwidth(k, head.key_mask, real_keys, k_grad);
+          }
+          clear_padding(q_grad, head.query_mask, b, h);
+          if (!tied) clear_padding(k_grad, head.key_mask, b, h);
+        });
     return {q_grad,          k_grad,
             v_grad,          need_beta ? beta_grad.sum(0).to(torch::kFloat32) : torch::Tensor(),
             torch::Tensor(), torch::Tensor(),
-            torch::Tensor(), torch::Tensor()};
+            torch::Tensor()};
   }
 
  private:
-  static std::vector<float> scratch_for(const HashState& hash) {
-    return std::vector<float>(kernels::encode_scratch_floats(
-        static_cast<int>(hash.support.size(3)), static_cast<int>(hash.support.size(2)),
-        static_cast<int>(hash.weight.size(1))));
-  }
-
-  /// sigma of sample b, head h: frozen, or the mean over this sample's queries and keys.
-  static float bandwidth_of(const HashState& hash, const Masks& masks, const torch::Tensor& q,
-                            const torch::Tensor& k, bool tied, std::int64_t b, std::int64_t h,
-                            float* scratch) {
-    if (hash.bandwidth.defined()) return hash.bandwidth.const_data_ptr<float>()[h];
-    const kernels::HashView view = hash_view(hash, h, 0);
-    const auto mean_of = [&](const torch::Tensor& x, const torch::Tensor& mask) {
-      return kernels::mean_squared_distance(view.support, view.supports, view.dim,
-                                            const_rows(x, b, h), x.size(2), mask_row(mask, b),
-                                            scratch);
-    };
-    const float query_mean = mean_of(q, masks.queries);
-    float sigma = query_mean;
-    if (!tied) {
-      const auto real_queries = static_cast<float>(count_real(masks.queries, b, q.size(2)));
-      const auto real_keys = static_cast<float>(count_real(masks.keys, b, k.size(2)));
-      sigma = (query_mean * real_queries + mean_of(k, masks.keys) * real_keys) /
-              std::max(1.0F, real_queries + real_keys);
-    }
-    // Without a real token, or with every token on every support, any positive value will do.
-    return sigma > 0 ? sigma : 1;
-  }
-
-  static void encode_head(const kernels::HashView& view, const torch::Tensor& x,
-                          const EncodedTokens& encoded, std::int64_t b, std::int64_t h,
-                          float* scratch) {
-    kernels::encode(view, const_rows(x, b, h), x.size(2), EncodedTokens::head(encoded.codes, b, h),
-                    nullptr, EncodedTokens::head(encoded.window, b, h), scratch);
-  }
-
-  static float encode_backward_head(const kernels::HashView& view, const torch::Tensor& x,
-                                    const EncodedTokens& encoded,
-                                    const std::vector<float>& code_grad,
-                                    const torch::Tensor& x_grad, std::int64_t b, std::int64_t h,
-                                    std::vector<float>& scratch) {
-    return kernels::encode_backward(view, const_rows(x, b, h), x.size(2),
-                                    EncodedTokens::head(encoded.window, b, h), code_grad.data(),
-                                    rows(x_grad, b, h), scratch.data());
-  }
-
-  static void bandwidth_backward_head(const kernels::HashView& view, const torch::Tensor& x,
-                                      const std::uint8_t* mask, float bandwidth_grad,
-                                      const torch::Tensor& x_grad, std::int64_t b, std::int64_t h,
-                                      std::vector<float>& scratch) {
-    kernels::bandwidth_backward(view.support, view.supports, view.dim, const_rows(x, b, h),
-                                x.size(2), mask, bandwidth_grad, rows(x_grad, b, h),
-                                scratch.data());
-  }
-
   /// Whatever a padded token holds, NaN included, its gradient is zero.
   static void clear_padding(const torch::Tensor& x_grad, const std::uint8_t* mask, std::int64_t b,
                             std::int64_t h) {
@@ -431,8 +679,14 @@ torch::Tensor hamming_attention(const torch::Tensor& q, const torch::Tensor& k,
   const bool tied = q.is_same(k);
   const torch::Tensor query_rows = as_rows(q);
   const torch::Tensor key_rows = tied ? query_rows : as_rows(k);
-  const torch::Tensor out = HammingAttention::apply(query_rows, key_rows, as_rows(v), op.beta, hash,
-                                                    op, tied, torch::GradMode::is_enabled());
+  const torch::Tensor value_rows = as_rows(v);
+  const bool differentiable =
+      torch::GradMode::is_enabled() && (query_rows.requires_grad() || key_rows.requires_grad() ||
+                                        value_rows.requires_grad() || op.beta.requires_grad());
+  const torch::Tensor out =
+      differentiable
+          ? HammingAttention::apply(query_rows, key_rows, value_rows, op.beta, hash, op, tied)
+          : attend(op, {query_rows, key_rows, value_rows, hash, tied}, false, false).out;
   return out.to(v.scalar_type());
 }
 
@@ -451,9 +705,26 @@ torch::Tensor attend_codes(const torch::Tensor& query_codes, const torch::Tensor
   const torch::NoGradGuard no_grad;
   const Operator op = make_operator(semantics, bits, group_bits, beta, masks, v.size(0), v.size(1),
                                     query_codes.size(2), v.size(2));
-  torch::Tensor out;
-  torch::Tensor inverse_weights;
-  attend(op, query_codes.contiguous(), key_codes.contiguous(), as_rows(v), out, inverse_weights);
+  const torch::Tensor query_rows = query_codes.contiguous();
+  const torch::Tensor key_rows = key_codes.contiguous();
+  const torch::Tensor values = as_rows(v);
+  const torch::Tensor out = empty_output(values, query_rows.size(2));
+  struct Nothing {};
+  const auto known = [](Nothing&, Span) {};
+  for_each_head(
+      v.size(0), v.size(1), [&] { return BlockTables(op.most_rows(), v.size(3), v.size(2)); },
+      [] { return Nothing(); },
+      [&](BlockTables& tables, auto& parts, std::int64_t b, std::int64_t h) {
+        const HeadTokens head{.query_codes = EncodedTokens::head(query_rows, b, h),
+                              .key_codes = EncodedTokens::head(key_rows, b, h),
+                              .values = const_rows(values, b, h),
+                              .queries = query_rows.size(2),
+                              .keys = v.size(2),
+                              .dim = static_cast<int>(v.size(3)),
+                              .out = rows(out, b, h),
+                              .inverse_weights = nullptr};
+        attend_head(op.head(b, h, head.queries, head.keys), head, tables, parts, known, known);
+      });
   return out.to(v.scalar_type());
 }
 

@@ -272,6 +272,37 @@ TEST_P(TablesTest, DerivativeByBetaIsTheSlopeOfTheProfile) {
   }
 }
 
+TEST_P(TablesTest, GatherBackwardEqualsReference) {
+  for (const Shape& shape : shapes()) {
+    SCOPED_TRACE(::testing::PrintToString(shape));
+    Random random(6);
+    StridedRows grad = random.rows(shape.tokens, shape.dim, 3);
+    StridedRows out = random.rows(shape.tokens, shape.dim, 1);
+    Guarded<float> inverse(shape.tokens);
+    random.fill(inverse);
+    if (shape.tokens > 1) {
+      inverse[1] = 0;  // a padded token, whose gradient may hold anything
+      grad[1][0] = kNan;
+    }
+    StridedRows exact_values(shape.tokens, shape.dim, 2), values(shape.tokens, shape.dim, 2);
+    Guarded<float> exact(shape.tokens, kNan), fast(shape.tokens, kNan);
+    reference::gather_backward(grad.rows(), out.rows(), inverse.data(), shape.tokens, shape.dim,
+                               exact_values.rows(), exact.data());
+    gather_backward(grad.rows(), out.rows(), inverse.data(), shape.tokens, shape.dim, values.rows(),
+                    fast.data());
+    ASSERT_TRUE(equal(values, exact_values, shape.dim));
+    for (std::int64_t n = 0; n < shape.tokens; ++n) {
+      // A sum of D float32 products in any order: at most D + 1 roundings of their magnitudes.
+      double magnitude = 0;
+      for (int d = 0; d < shape.dim; ++d) {
+        magnitude += std::abs(static_cast<double>(exact_values[n][d]) * out[n][d]);
+      }
+      ASSERT_NEAR(fast[n], exact[n], (shape.dim + 1) * kUnit * magnitude) << "token " << n;
+    }
+    ASSERT_TRUE(values.intact() && fast.intact());
+  }
+}
+
 TEST_P(TablesTest, BitGradientEqualsReference) {
   for (const Shape& shape : shapes()) {
     SCOPED_TRACE(::testing::PrintToString(shape));

@@ -7,6 +7,8 @@
 #include <torch/torch.h>
 
 #include <limits>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "nn/toy.h"
@@ -79,6 +81,17 @@ TEST(HammingAttention, LinearFormEqualsQuadraticForm) {
   }
 }
 
+// Longer than a block of tokens with a table of its own, and not a whole number of chunks.
+TEST(HammingAttention, LongSequencesEqualTheQuadraticForm) {
+  for (const auto semantics : kAllSemantics) {
+    const Toy toy(1, 1, 2311);
+    // N roundings of a sum whose terms are |v| times a share of the weight: N 2^-24 times the mean
+    // of |v|, which is below 1; once more for the sum of the weights.
+    EXPECT_LT((toy.attend(semantics) - quadratic(toy, semantics, 8)).abs().max().item<double>(),
+              2 * 2311 * 0x1p-24);
+  }
+}
+
 TEST(HammingAttention, ConstantValuesGiveAConstant) {
   Toy toy;
   toy.v.fill_(1.5F);
@@ -101,20 +114,21 @@ TEST(HammingAttention, PermutingTokensPermutesOutputs) {
   }
 }
 
-TEST(HammingAttention, PaddingChangesNoBit) {
-  // Both samples are 23 tokens long; everything behind is NaN and must not be seen.
-  const Toy toy;
+/// Attends to the first `real` of `tokens` tokens, behind which everything is NaN and must not be
+/// seen.
+void expect_padding_changes_no_bit(std::int64_t real, std::int64_t tokens) {
+  const Toy toy(2, 3, tokens);
   Toy padded = toy;
   padded.q = toy.q.clone();
   padded.k = toy.k.clone();
   padded.v = toy.v.clone();
-  const auto tail = Slice(23, torch::indexing::None);
+  const auto tail = Slice(real, torch::indexing::None);
   for (Tensor* x : {&padded.q, &padded.k, &padded.v}) {
     x->index_put_({Slice(), Slice(), tail}, std::numeric_limits<float>::quiet_NaN());
   }
-  const auto mask = torch::arange(37).lt(23).unsqueeze(0).expand({2, 37});
+  const auto mask = torch::arange(tokens).lt(real).unsqueeze(0).expand({2, tokens});
   Toy bare = toy;
-  const auto head = Slice(0, 23);
+  const auto head = Slice(0, real);
   bare.q = toy.q.index({Slice(), Slice(), head});
   bare.k = toy.k.index({Slice(), Slice(), head});
   bare.v = toy.v.index({Slice(), Slice(), head});
@@ -138,6 +152,13 @@ TEST(HammingAttention, PaddingChangesNoBit) {
       EXPECT_TRUE(torch::equal(padded.beta.grad(), bare.beta.grad()));
     }
   }
+}
+
+TEST(HammingAttention, PaddingChangesNoBit) {
+  expect_padding_changes_no_bit(23, 37);
+  // Where linear profiles go from narrow to wide groups, and from one block of tokens to two.
+  expect_padding_changes_no_bit(500, 700);
+  expect_padding_changes_no_bit(1990, 2100);
 }
 
 TEST(HammingAttention, PerInputBandwidthAveragesRealTokensOnly) {
@@ -179,21 +200,35 @@ TEST(HammingAttention, EmptyInputs) {
       0);
 }
 
-TEST(HammingAttention, AnyNumberOfThreadsGivesTheSameBits) {
+/// Output and gradients of a run with so many threads, one after another.
+Tensor run_with_threads(int threads, std::int64_t samples, std::int64_t heads, std::int64_t tokens,
+                        Semantics semantics) {
   const int before = at::get_num_threads();
-  std::vector<Tensor> runs;
-  for (const int threads : {1, 2, 5}) {
-    at::set_num_threads(threads);
-    Toy toy(2, 3, 100, 32, Bandwidth::kPerInput);
-    for (Tensor* x : {&toy.q, &toy.k, &toy.v, &toy.beta}) x->requires_grad_();
-    const auto out = toy.attend(Semantics::kExponential);
-    out.square().sum().backward();
-    runs.push_back(torch::cat({out.detach().flatten(), toy.q.grad().flatten(),
-                               toy.k.grad().flatten(), toy.v.grad().flatten(), toy.beta.grad()}));
-  }
+  at::set_num_threads(threads);
+  Toy toy(samples, heads, tokens, 32, Bandwidth::kPerInput);
+  for (Tensor* x : {&toy.q, &toy.k, &toy.v, &toy.beta}) x->requires_grad_();
+  const auto out = toy.attend(semantics);
+  out.square().sum().backward();
   at::set_num_threads(before);
-  EXPECT_TRUE(torch::equal(runs[0], runs[1]));
-  EXPECT_TRUE(torch::equal(runs[0], runs[2]));
+  std::vector<Tensor> all{out.detach().flatten()};
+  for (Tensor* x : {&toy.q, &toy.k, &toy.v, &toy.beta}) {
+    if (x->grad().defined()) all.push_back(x->grad().flatten());
+  }
+  return torch::cat(all);
+}
+
+TEST(HammingAttention, AnyNumberOfThreadsGivesTheSameBits) {
+  for (const auto semantics : kAllSemantics) {
+    // More heads than threads, fewer, and one head of several blocks.
+    for (const auto& [samples, heads, tokens] :
+         {std::tuple(2, 3, 100), {1, 2, 700}, {1, 1, 5000}}) {
+      const Tensor one = run_with_threads(1, samples, heads, tokens, semantics);
+      for (const int threads : {2, 5}) {
+        EXPECT_TRUE(
+            torch::equal(run_with_threads(threads, samples, heads, tokens, semantics), one));
+      }
+    }
+  }
 }
 
 TEST(HammingAttention, CrossAttentionOfDifferentLengths) {

@@ -30,6 +30,8 @@ void mix_derivative(CodeLayout layout, const Profile& profile, int dim, ConstTab
 void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstTable mixed,
             float self, ConstRows own, std::int64_t tokens, int dim, Rows out,
             float* inverse_weights);
+void gather_backward(ConstRows grad, ConstRows out, const float* inverse_weights,
+                     std::int64_t tokens, int dim, Rows values_grad, float* weight_grad);
 void bit_gradient(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows x,
                   const float* token_weights, ConstTable mixed, std::int64_t tokens, int dim,
                   float* grad);

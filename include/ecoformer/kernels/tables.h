@@ -7,8 +7,8 @@
 //
 // A table holds `values` [rows, D] and `weights` [rows], rows = layout.total_rows(). Exactness:
 // exact class. Tokens are added in order and vectorised over channels, so accumulate, mix and
-// gather give the same bits on every instruction set; bit_gradient reduces over channels and is
-// tolerance class.
+// gather give the same bits on every instruction set; gather_backward and bit_gradient reduce over
+// channels and are tolerance class.
 #pragma once
 
 #include <cstdint>
@@ -56,6 +56,18 @@ void mix_with_derivative(CodeLayout layout, const Profile& profile, int dim, Tab
 void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstTable mixed,
             float self, ConstRows own, std::int64_t tokens, int dim, Rows out,
             float* inverse_weights);
+
+/// What flows back through the division of `gather`, from out = values / weight: the gradient by
+/// the gathered values, grad_out / weight, and by the gathered weight, -(grad_out / weight) . out.
+///
+/// grad             [N, D], dL/dout
+/// out              [N, D] and
+/// inverse_weights  [N], as `gather` wrote them
+/// values_grad      [N, D], overwritten
+/// weight_grad      [N], overwritten
+/// Both are zero where inverse_weights is, whatever grad holds there.
+void gather_backward(ConstRows grad, ConstRows out, const float* inverse_weights,
+                     std::int64_t tokens, int dim, Rows values_grad, float* weight_grad);
 
 /// Discrete derivative of sum_g (x_n . values_g[c_n[g]] + t_n weights_g[c_n[g]]) by every bit:
 ///
