@@ -13,6 +13,7 @@
 #include "ecoformer/kernels/encode.h"
 #include "ecoformer/kernels/tables.h"
 #include "ecoformer/kernels/targets.h"
+#include "peak.h"
 
 namespace {
 
@@ -117,6 +118,16 @@ void gather_tokens(benchmark::State& state) {
   count_tokens(state, head.tokens);
 }
 
+/// The yardstick of the passes over tables: what they must at least read and write.
+void copy_tokens(benchmark::State& state) {
+  Head head(state.range(0));
+  for (auto _ : state) {
+    std::memcpy(head.out.data(), head.x.data(), head.x.size() * sizeof(float));
+    benchmark::ClobberMemory();
+  }
+  count_tokens(state, head.tokens);
+}
+
 void bit_gradient_tokens(benchmark::State& state) {
   Head head(state.range(0), static_cast<int>(state.range(1)));
   for (auto _ : state) {
@@ -155,9 +166,10 @@ void mix_table_with_derivative(benchmark::State& state) {
   }
 }
 
-const std::vector<std::int64_t> kTokens = {196, 3136};
+const std::vector<std::int64_t> kTokens = {196, 3136, 65536};
 const std::vector<std::int64_t> kGroupBits = {4, 8};
 
+BENCHMARK(copy_tokens)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(encode_tokens)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(encode_tokens_backward)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(accumulate_tokens)->ArgNames({"tokens", "w"})->ArgsProduct({kTokens, kGroupBits});
@@ -181,5 +193,9 @@ int main(int argc, char** argv) {
     return 2;
   }
   benchmark::AddCustomContext("target", ecoformer::kernels::active_target());
+  const double peak = ecoformer::benchmarks::multiply_adds_per_ns();
+  benchmark::AddCustomContext("multiply-adds a nanosecond, at best", std::to_string(peak));
+  benchmark::AddCustomContext("encode's multiply-adds alone, nanoseconds a token",
+                              std::to_string(kSupports * (kDim + kBits) / peak));
   benchmark::RunSpecifiedBenchmarks();
 }

@@ -73,7 +73,7 @@ void add_energy(CLI::App& app) {
       ->add_option(
           "--counting", options->counting,
           "published: the authors' formula; counted: what the kernels do, with exponentials "
-          "charged as 13 multiplications and 10 additions, divisions as a multiplication")
+          "charged as 6 multiplications and 9 additions, divisions as a multiplication")
       ->delimiter(',')
       ->check(CLI::IsMember({"published", "counted"}));
   add_format_option(*command, options->format);

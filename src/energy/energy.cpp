@@ -4,8 +4,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "ecoformer/base/error.h"
 #include "ecoformer/kernels/codes.h"
+#include "ecoformer/nn/hamming_attention.h"
 
 namespace ecoformer::energy {
 namespace {
@@ -135,8 +138,9 @@ Operations counted_encode(std::int64_t n, const nn::AttentionOptions& o) {
 }
 
 Operations counted_tables(std::int64_t n, const nn::AttentionOptions& o) {
-  const kernels::CodeLayout layout{.bits = static_cast<int>(o.bits),
-                                   .group_bits = static_cast<int>(o.group_bits)};
+  const kernels::CodeLayout layout{
+      .bits = static_cast<int>(o.bits),
+      .group_bits = static_cast<int>(nn::used_group_bits(o.semantics, o.group_bits, 2 * n))};
   const std::int64_t groups = layout.groups();
   const std::int64_t columns = o.dim + 1;  // the values' channels and the weight
 
@@ -160,7 +164,10 @@ Operations counted_tables(std::int64_t n, const nn::AttentionOptions& o) {
           mix + columns * Operations{.multiplications = 1, .additions = 4 * (rows - 1) + 2 * width};
     }
   }
-  return n * (accumulate + gather) + mix;
+  const std::int64_t tables =
+      std::max<std::int64_t>(1, (n + nn::kTableTokens - 1) / nn::kTableTokens);
+  const Operations merge{.additions = (tables - 1) * layout.total_rows() * columns};
+  return n * (accumulate + gather) + merge + mix;
 }
 
 Operations counted_eco_attention(std::int64_t n, const nn::AttentionOptions& options,

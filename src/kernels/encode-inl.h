@@ -31,10 +31,10 @@ constexpr F32 kF32;
 constexpr U32 kU32;
 constexpr int kLanes = static_cast<int>(hn::MaxLanes(kF32));
 
-HWY_INLINE VF lanes(const float* rows, int row) {
+HWY_INLINE VF lanes(const float* rows, std::int64_t row) {
   return hn::Load(kF32, rows + row * kLanes);
 }
-HWY_INLINE void set_lanes(float* rows, int row, VF v) {
+HWY_INLINE void set_lanes(float* rows, std::int64_t row, VF v) {
   hn::Store(v, kF32, rows + row * kLanes);
 }
 HWY_INLINE VF all(float value) {

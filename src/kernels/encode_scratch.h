@@ -19,7 +19,7 @@ struct EncodeScratch {
   float* bits;           ///< [b]
   float* spare;          ///< [max(D, b)], rows of a tile that is not full
 
-  EncodeScratch(int dim, int supports, int bit_count, float* memory) {
+  EncodeScratch(std::int64_t dim, std::int64_t supports, std::int64_t bit_count, float* memory) {
     constexpr std::uintptr_t kAlignment = kMaxTile * sizeof(float);
     const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(memory);
     channels = memory + (kAlignment - address % kAlignment) % kAlignment / sizeof(float);

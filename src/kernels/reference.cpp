@@ -57,7 +57,7 @@ void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes,
   for (std::int64_t n = 0; n < tokens; ++n) {
     const UnitToken unit = normalise(x[n], dim);
     for (int j = 0; j < m; ++j) {
-      k[j] = std::exp(-square_distance(unit.channels, hash.support + j * dim) /
+      k[j] = std::exp(-square_distance(unit.channels, hash.support + std::int64_t{j} * dim) /
                       (2.0 * hash.bandwidth));
     }
     Code code = 0;
@@ -81,7 +81,8 @@ float mean_squared_distance(const float* support, int supports, int dim, ConstRo
   for (std::int64_t n = 0; n < tokens; ++n) {
     if (!counts(mask, n)) continue;
     const UnitToken unit = normalise(x[n], dim);
-    for (int j = 0; j < supports; ++j) sum += square_distance(unit.channels, support + j * dim);
+    for (int j = 0; j < supports; ++j)
+      sum += square_distance(unit.channels, support + std::int64_t{j} * dim);
     pairs += supports;
   }
   return pairs == 0 ? 0 : static_cast<float>(sum / static_cast<double>(pairs));
@@ -97,7 +98,7 @@ float encode_backward(const HashView& hash, ConstRows x, std::int64_t tokens, co
     const UnitToken unit = normalise(x[n], dim);
     std::fill(unit_grad.begin(), unit_grad.end(), 0.0);
     for (int j = 0; j < m; ++j) {
-      const float* s = hash.support + j * dim;
+      const float* s = hash.support + std::int64_t{j} * dim;
       const double distance = square_distance(unit.channels, s);
       const double k = std::exp(-distance / (2 * sigma));
       double k_grad = 0;

@@ -462,7 +462,7 @@ void bit_gradient(CodeLayout layout, const Code* codes, const std::uint8_t* mask
       const float token_weight = token_weights == nullptr ? 1 : token_weights[n];
       for (int g = 0; g < layout.groups(); ++g) {
         const int value = layout.value(codes[n], g);
-        float* group_grad = grad + n * layout.bits + g * layout.group_bits;
+        float* group_grad = grad + n * layout.bits + std::int64_t{g} * layout.group_bits;
         int r = 0;
         for (; r + kQuad <= layout.width(g); r += kQuad) {
           add_quad_gradient(mixed, layout.first_row(g), value, r, x[n], token_weight, dim,

@@ -27,9 +27,7 @@ using kernels::Table;
 
 // ---- Tokens, cut into parts ----
 
-/// Tokens that are summed into one table; the tables of a head are then added in order.
-constexpr std::int64_t kBlock = 2048;
-/// Tokens that go through several passes while they are in the cache; divides kBlock.
+/// Tokens that go through several passes while they are in the cache; divides kTableTokens.
 constexpr std::int64_t kChunk = 256;
 
 /// Tokens first .. first + count - 1.
@@ -130,7 +128,7 @@ class BlockTables {
   BlockTables(std::int64_t rows, std::int64_t dim, std::int64_t tokens)
       : rows_(rows),
         dim_(dim),
-        blocks_(std::max<std::int64_t>(1, parts_of(tokens, kBlock))),
+        blocks_(std::max<std::int64_t>(1, parts_of(tokens, kTableTokens))),
         memory_(blocks_ * stride()) {}
 
   /// Takes the shape of `layout`; what the tables held is lost.
@@ -138,7 +136,7 @@ class BlockTables {
 
   /// The table of the block that begins with token `first`, all zeros.
   Table cleared(std::int64_t first) {
-    const Table table = view(first / kBlock);
+    const Table table = view(first / kTableTokens);
     std::fill_n(table.values, stride(), 0.0F);
     return table;
   }
@@ -210,8 +208,10 @@ struct Operator {
   Masks masks;
 
   HeadOperator head(std::int64_t b, std::int64_t h, std::int64_t queries, std::int64_t keys) const {
-    return {.layout =
-                layout_for(count_real(masks.queries, b, queries) + count_real(masks.keys, b, keys)),
+    const std::int64_t real =
+        count_real(masks.queries, b, queries) + count_real(masks.keys, b, keys);
+    const auto width = used_group_bits(semantics, layout.group_bits, real);
+    return {.layout = {.bits = layout.bits, .group_bits = static_cast<int>(width)},
             .profile = profile(h),
             .query_mask = mask_row(masks.queries, b),
             .key_mask = mask_row(masks.keys, b)};
@@ -236,15 +236,6 @@ struct Operator {
     const auto clamped =
         std::clamp(static_cast<double>(beta.const_data_ptr<float>()[h]), 0.0, kMaxBeta);
     return kernels::exponential_profile(static_cast<float>(clamped));
-  }
-
-  /// A linear profile means the same for any width of the groups. Wide ones halve the passes over
-  /// tokens but have 8 times the rows to mix, which pays from about as many tokens as there are
-  /// rows in two such tables; padding must not decide, or it would change the result's last bits.
-  CodeLayout layout_for(std::int64_t real_tokens) const {
-    if (semantics == Semantics::kExponential) return layout;
-    constexpr std::int64_t kFewestTokens = 1024;
-    return {layout.bits, real_tokens < kFewestTokens ? 4 : 8};
   }
 };
 
@@ -293,7 +284,7 @@ void attend_head(const HeadOperator& op, const HeadTokens& head, BlockTables& ta
                  const EncodeQueries& encode_queries) {
   tables.fit(op.layout);
   // Without a single key there is still a table, of zeros.
-  parts(std::max<std::int64_t>(head.keys, 1), kBlock, [&](auto& scratch, Span block) {
+  parts(std::max<std::int64_t>(head.keys, 1), kTableTokens, [&](auto& scratch, Span block) {
     const Table table = tables.cleared(block.first);
     block.count = std::min(block.count, head.keys);
     for_each_chunk(block, [&](Span span) {
@@ -502,21 +493,23 @@ class HammingAttention : public torch::autograd::Function<HammingAttention> {
 
           s.forward.fit(head.layout);
           s.reverse.fit(head.layout);
-          parts(std::max<std::int64_t>(key_count, 1), kBlock, [&](PartScratch&, Span block) {
+          parts(std::max<std::int64_t>(key_count, 1), kTableTokens, [&](PartScratch&, Span block) {
             const Table table = s.forward.cleared(block.first);
             block.count = std::min(block.count, key_count);
             kernels::accumulate(head.layout, from(key_codes, block), from(head.key_mask, block),
                                 from(values, block), nullptr, block.count, d, table);
           });
-          parts(std::max<std::int64_t>(query_count, 1), kBlock, [&](PartScratch& part, Span block) {
-            const Table table = s.reverse.cleared(block.first);
-            block.count = std::min(block.count, query_count);
-            for_each_chunk(block, [&](Span span) {
-              const ConstRows values_grad = through_division(part, span);
-              kernels::accumulate(head.layout, from(query_codes, span), from(head.query_mask, span),
-                                  values_grad, part.weight_grad.data(), span.count, d, table);
-            });
-          });
+          parts(std::max<std::int64_t>(query_count, 1), kTableTokens,
+                [&](PartScratch& part, Span block) {
+                  const Table table = s.reverse.cleared(block.first);
+                  block.count = std::min(block.count, query_count);
+                  for_each_chunk(block, [&](Span span) {
+                    const ConstRows values_grad = through_division(part, span);
+                    kernels::accumulate(head.layout, from(query_codes, span),
+                                        from(head.query_mask, span), values_grad,
+                                        part.weight_grad.data(), span.count, d, table);
+                  });
+                });
           const Table mixed = s.forward.merged();
           const Table reverse = s.reverse.merged();
           if (need_beta) {
@@ -665,6 +658,12 @@ Operator make_operator(Semantics semantics, std::int64_t bits, std::int64_t grou
 }
 
 }  // namespace
+
+std::int64_t used_group_bits(Semantics semantics, std::int64_t group_bits,
+                             std::int64_t real_tokens) {
+  if (semantics == Semantics::kExponential) return group_bits;
+  return real_tokens < 1024 ? 4 : 8;
+}
 
 torch::Tensor hamming_attention(const torch::Tensor& q, const torch::Tensor& k,
                                 const torch::Tensor& v, const HashState& hash, Semantics semantics,

@@ -43,6 +43,10 @@ TEST(BadInput, Usage) {
   expect_failure({"energy", "--width", "65"}, 2, "heads");
   expect_failure({"energy", "--isa", "abacus"}, 2, "--isa");
   expect_failure({"attend", "--input", "x"}, 2, "--output");
+  expect_failure({"bench"}, 2, "subcommand");
+  expect_failure({"bench", "attention", "--tokens", "0"}, 2, "--tokens");
+  expect_failure({"bench", "attention", "--attention", "hope"}, 2, "hope");
+  expect_failure({"bench", "attention", "--plot", "/proc/plot.svg"}, 1, "/proc");
 }
 
 TEST(BadInput, Configuration) {

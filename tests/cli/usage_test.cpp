@@ -58,10 +58,9 @@ TEST(Usage, EnergyReportsTheSameRowsInEveryFormat) {
   for (const nlohmann::json& row : rows) {
     // The paper's constants; exponentials and divisions as energy.h charges them.
     const double multiplications = row["multiplications"].get<double>() +
-                                   13 * row["exponentials"].get<double>() +
+                                   6 * row["exponentials"].get<double>() +
                                    row["divisions"].get<double>();
-    const double additions =
-        row["additions"].get<double>() + 10 * row["exponentials"].get<double>();
+    const double additions = row["additions"].get<double>() + 9 * row["exponentials"].get<double>();
     const double expected = (3.7 * multiplications + 0.9 * additions) * 1e-9;
     EXPECT_NEAR(row["energy_mj"].get<double>(), expected, 1e-12 * expected);
     if (row["tokens"] == 2000 && row["counting"] == "published") {
@@ -106,6 +105,39 @@ TEST(Usage, ShippedConfigurationsAreValid) {
     const Outcome outcome = run({"train", "--dump-config", "--config", file.path().string()});
     EXPECT_EQ(outcome.code, 0) << file.path() << outcome.err;
   }
+}
+
+TEST(Usage, BenchReportsEveryContenderAtEveryLength) {
+  const Folder folder;
+  for (const char* what : {"attention", "training"}) {
+    const Outcome outcome = run({"bench", what, "--tokens", "64,32", "--seconds", "0", "--threads",
+                                 "1", "--plot", folder / "plot.svg", "--format", "json"});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const nlohmann::json rows = outcome.json();
+    ASSERT_EQ(rows.size(), 2U * 5);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const nlohmann::json& row = rows[i];
+      EXPECT_EQ(row["tokens"],
+                i < 5 ? 32 : 64);  // ascending, in whatever order they were asked for
+      const nlohmann::json& softmax = rows[i / 5 * 5];
+      EXPECT_EQ(softmax["name"], "softmax");
+      EXPECT_DOUBLE_EQ(row["speedup"].get<double>(),
+                       softmax["latency_ms"].get<double>() / row["latency_ms"].get<double>());
+      EXPECT_DOUBLE_EQ(row["ns_per_token_head"].get<double>(),
+                       row["latency_ms"].get<double>() * 1e6 / row["tokens"].get<double>());
+    }
+    EXPECT_THAT(read_file(folder / "plot.svg"), HasSubstr("eco exponential"));
+    EXPECT_THAT(outcome.err, HasSubstr("than softmax"));
+  }
+}
+
+TEST(Usage, BenchHashLearning) {
+  const Outcome outcome =
+      run({"bench", "hash-learning", "--tokens", "64", "--seconds", "0", "--format", "json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  ASSERT_EQ(outcome.json().size(), 2U);
+  EXPECT_EQ(outcome.json()[0]["name"], "official");
+  EXPECT_EQ(outcome.json()[1]["name"], "ours");
 }
 
 TEST(Usage, InspectListsTheTensorsOfAnyFile) {

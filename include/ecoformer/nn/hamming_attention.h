@@ -26,6 +26,17 @@ struct Masks {
 /// float32, so no weight of an 8-bit group underflows to zero.
 inline constexpr double kMaxBeta = 5.0;
 
+/// Tokens that are summed into one table. Longer sequences have a table for each such block, added
+/// up in order: a fixed cut, so that any number of threads gives the same bits.
+inline constexpr std::int64_t kTableTokens = 2048;
+
+/// w, the bits of a table's index, that attention uses for so many real queries and keys together:
+/// `group_bits` itself where it matters (kExponential). A linear profile means the same for any w;
+/// w = 8 halves the passes over tokens but mixes 8 times the rows, which pays from about 1024
+/// tokens on. Padding does not count, or it would change the result's last bits.
+std::int64_t used_group_bits(Semantics semantics, std::int64_t group_bits,
+                             std::int64_t real_tokens);
+
 /// out[b,h,i] = sum_j weight(i, j) v_j / sum_j weight(i, j), weights by the Hamming distance of the
 /// codes of q_i and k_j.
 ///
