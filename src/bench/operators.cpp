@@ -38,8 +38,7 @@ nn::HashFunction hash_function(const OperatorShape& shape, Bandwidth bandwidth,
                                         .bits = shape.bits,
                                         .supports = shape.supports,
                                         .bandwidth = bandwidth});
-  const torch::Tensor unit = torch::nn::functional::normalize(
-      tokens, torch::nn::functional::NormalizeFuncOptions().dim(-1));
+  const torch::Tensor unit = tokens / tokens.norm(2, -1, /*keepdim=*/true);
   const torch::Tensor support = unit.slice(2, 0, shape.supports);
   const torch::Tensor distance = 2 - 2 * torch::matmul(unit, support.transpose(-1, -2));
   const torch::Tensor sigma = distance.mean({0, 2, 3});
