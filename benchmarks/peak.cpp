@@ -28,8 +28,9 @@ double multiply_add(long rounds, const float* factors, float* sink) {
   for (auto& each : sum) each = hn::Zero(kF32);
   const auto x = hn::Set(kF32, factors[0]);
   for (long i = 0; i < rounds; ++i) {
-    // The compiler may not keep the factors in registers, nor know that they stay the same.
-    asm volatile("" : : "r"(factors) : "memory");
+    // Hides from the compiler that the factors stay the same, so that it loads them again; a memory
+    // clobber would send the sums to memory as well.
+    asm volatile("" : "+r"(factors));
     for (int k = 0; k < kSums; ++k) {
       sum[k] = hn::MulAdd(hn::Set(kF32, factors[k]), x, sum[k]);
     }

@@ -1,6 +1,6 @@
-// Tokens to codes and back, for one target. One lane is one token: a tile of kLanes tokens is
-// transposed to [channels][kLanes], so that no sum runs across lanes and supports, bits and weights
-// are broadcast. Tolerance class; see encode.h for the formulas.
+// Tokens to codes and back, for one target. One lane is one token: a tile of kTile tokens, one or
+// two vectors, is transposed to [channels][kTile], so that no sum runs across lanes and supports,
+// bits and weights are broadcast. Tolerance class; see encode.h for the formulas.
 
 #if defined(ECOFORMER_KERNELS_ENCODE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ECOFORMER_KERNELS_ENCODE_INL_H_
@@ -30,12 +30,19 @@ using VU = hn::Vec<U32>;
 constexpr F32 kF32;
 constexpr U32 kU32;
 constexpr int kLanes = static_cast<int>(hn::MaxLanes(kF32));
+/// Vectors of a part. Two share every broadcast element of a matrix, which counts where a broadcast
+/// takes an instruction of its own: everywhere but on AVX-512.
+constexpr int kVectors = kLanes == kMaxTile || kLanes == 1 ? 1 : 2;
+constexpr int kTile = kVectors * kLanes;
+static_assert(kTile <= kMaxTile);
 
+/// The vector at `rows` of row `row` of an array [rows][kTile]; `rows` points at the tile's first
+/// vector or at its second.
 HWY_INLINE VF lanes(const float* rows, std::int64_t row) {
-  return hn::Load(kF32, rows + row * kLanes);
+  return hn::Load(kF32, rows + row * kTile);
 }
 HWY_INLINE void set_lanes(float* rows, std::int64_t row, VF v) {
-  hn::Store(v, kF32, rows + row * kLanes);
+  hn::Store(v, kF32, rows + row * kTile);
 }
 HWY_INLINE VF all(float value) {
   return hn::Set(kF32, value);
@@ -88,7 +95,7 @@ HWY_INLINE void transpose_quads(VF& a, VF& b, VF& c, VF& d) {
 
 #endif  // HWY_TARGET != HWY_SCALAR
 
-/// kLanes rows of `columns` floats, `stride` apart, to [columns][kLanes].
+/// kLanes rows of `columns` floats, `stride` apart, to one vector of [columns][kTile].
 HWY_INLINE void transpose(const float* rows, std::int64_t stride, int columns, float* out) {
   int c = 0;
 #if HWY_TARGET != HWY_SCALAR
@@ -105,11 +112,11 @@ HWY_INLINE void transpose(const float* rows, std::int64_t stride, int columns, f
   }
 #endif
   for (; c < columns; ++c) {
-    for (int t = 0; t < kLanes; ++t) out[c * kLanes + t] = rows[t * stride + c];
+    for (int t = 0; t < kLanes; ++t) out[c * kTile + t] = rows[t * stride + c];
   }
 }
 
-/// [columns][kLanes] to kLanes rows of `columns` floats, `stride` apart.
+/// One vector of [columns][kTile] to kLanes rows of `columns` floats, `stride` apart.
 HWY_INLINE void transpose_back(const float* in, int columns, float* rows, std::int64_t stride) {
   int c = 0;
 #if HWY_TARGET != HWY_SCALAR
@@ -126,46 +133,47 @@ HWY_INLINE void transpose_back(const float* in, int columns, float* rows, std::i
   }
 #endif
   for (; c < columns; ++c) {
-    for (int t = 0; t < kLanes; ++t) rows[t * stride + c] = in[c * kLanes + t];
+    for (int t = 0; t < kLanes; ++t) rows[t * stride + c] = in[c * kTile + t];
   }
 }
 
 // ---- Tiles ----
 
-/// Tokens first .. first + count - 1 of a longer sequence; count is kLanes but for the last tile.
-struct Tile {
+/// The tokens first .. first + count - 1 of one vector; count is kLanes but at the end of the
+/// sequence, beyond which it is 0.
+struct Part {
   std::int64_t first;
   int count;
 };
 
-HWY_INLINE Tile tile_at(std::int64_t first, std::int64_t tokens) {
-  const std::int64_t rest = tokens - first;
+HWY_INLINE Part part_at(std::int64_t first, std::int64_t tokens) {
+  const std::int64_t rest = tokens > first ? tokens - first : 0;
   return {first, rest < kLanes ? static_cast<int>(rest) : kLanes};
 }
 
-/// The tile's rows, transposed; lanes without a token are 0.
-HWY_NOINLINE void load_tile(ConstRows rows, Tile tile, int columns, float* out, float* spare) {
-  if (tile.count == kLanes) {
-    transpose(rows[tile.first], rows.stride, columns, out);
+/// The part's rows, transposed; lanes without a token are 0.
+HWY_NOINLINE void load_part(ConstRows rows, Part part, int columns, float* out, float* spare) {
+  if (part.count == kLanes) {
+    transpose(rows[part.first], rows.stride, columns, out);
     return;
   }
   for (int t = 0; t < kLanes; ++t) {
     for (int c = 0; c < columns; ++c) {
-      spare[t * columns + c] = t < tile.count ? rows[tile.first + t][c] : 0;
+      spare[t * columns + c] = t < part.count ? rows[part.first + t][c] : 0;
     }
   }
   transpose(spare, columns, columns, out);
 }
 
-/// The inverse of load_tile; lanes without a token are dropped.
-HWY_NOINLINE void store_tile(const float* in, Tile tile, int columns, Rows rows, float* spare) {
-  if (tile.count == kLanes) {
-    transpose_back(in, columns, rows[tile.first], rows.stride);
+/// The inverse of load_part; lanes without a token are dropped.
+HWY_NOINLINE void store_part(const float* in, Part part, int columns, Rows rows, float* spare) {
+  if (part.count == kLanes) {
+    transpose_back(in, columns, rows[part.first], rows.stride);
     return;
   }
   transpose_back(in, columns, spare, columns);
-  for (int t = 0; t < tile.count; ++t) {
-    for (int c = 0; c < columns; ++c) rows[tile.first + t][c] = spare[t * columns + c];
+  for (int t = 0; t < part.count; ++t) {
+    for (int c = 0; c < columns; ++c) rows[part.first + t][c] = spare[t * columns + c];
   }
 }
 
@@ -190,10 +198,10 @@ HWY_INLINE Norm norm_of(const float* channels, int dim) {
 }
 
 /// Ones in the lanes whose token exists and counts, zeros elsewhere.
-HWY_INLINE hn::Mask<F32> counted_lanes(const std::uint8_t* mask, Tile tile) {
+HWY_INLINE hn::Mask<F32> counted_lanes(const std::uint8_t* mask, Part part) {
   HWY_ALIGN float on[kLanes];
   for (int t = 0; t < kLanes; ++t) {
-    on[t] = t < tile.count && (mask == nullptr || mask[tile.first + t] != 0) ? 1 : 0;
+    on[t] = t < part.count && (mask == nullptr || mask[part.first + t] != 0) ? 1 : 0;
   }
   return hn::Ne(lanes(on, 0), hn::Zero(kF32));
 }
@@ -216,26 +224,33 @@ HWY_INLINE Matrix by_columns(const float* data, int rows, int columns) {
   return {data, columns, rows, 1, columns};
 }
 
-/// Enough independent sums to hide the latency of a fused multiply-add.
-constexpr int kMaxBlock = 8;
+/// Rows of a matrix that are summed at once: enough sums to hide the latency of a multiply-add, few
+/// enough for the 16 vector registers of x86 before AVX-512.
+constexpr int kMaxBlock = HWY_ARCH_X86 && kVectors == 2 ? 4 : 8;
 
 /// multiply for the rows first .. first + kRows - 1, their sums in registers.
 template <int kRows>
-HWY_INLINE void multiply_rows(Matrix w, int first, const float* in, VF start, float* out) {
-  VF sum[kRows];
-  for (int r = 0; r < kRows; ++r) sum[r] = start;
+HWY_INLINE void multiply_rows(Matrix w, int first, const float* in, const VF* start, float* out) {
+  VF sum[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = start[v];
+  }
   const float* HWY_RESTRICT column = w.data + first * w.row_stride;
   for (int c = 0; c < w.columns; ++c, column += w.column_stride) {
-    const VF x = lanes(in, c);
+    VF x[kVectors];
+    for (int v = 0; v < kVectors; ++v) x[v] = lanes(in + v * kLanes, c);
     for (int r = 0; r < kRows; ++r) {
-      sum[r] = hn::MulAdd(all(column[r * w.row_stride]), x, sum[r]);
+      const VF element = all(column[r * w.row_stride]);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(element, x[v], sum[r][v]);
     }
   }
-  for (int r = 0; r < kRows; ++r) set_lanes(out, first + r, sum[r]);
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) set_lanes(out + v * kLanes, first + r, sum[r][v]);
+  }
 }
 
 template <int kRows>
-HWY_INLINE void multiply_block(Matrix w, int rows, int first, const float* in, VF start,
+HWY_INLINE void multiply_block(Matrix w, int rows, int first, const float* in, const VF* start,
                                float* out) {
   if (rows == kRows) {
     multiply_rows<kRows>(w, first, in, start, out);
@@ -244,8 +259,8 @@ HWY_INLINE void multiply_block(Matrix w, int rows, int first, const float* in, V
   }
 }
 
-/// out[r] = start + sum_c w[r, c] in[c] in every lane.
-HWY_NOINLINE void multiply(Matrix w, const float* in, VF start, float* out) {
+/// out[r] = start + sum_c w[r, c] in[c] in every lane of the tile; `start` holds kVectors vectors.
+HWY_NOINLINE void multiply(Matrix w, const float* in, const VF* start, float* out) {
   for (int first = 0; first < w.rows;) {
     const int rest = w.rows - first;
     const int blocks = (rest + kMaxBlock - 1) / kMaxBlock;
@@ -255,11 +270,18 @@ HWY_NOINLINE void multiply(Matrix w, const float* in, VF start, float* out) {
   }
 }
 
+/// The same from zero.
+HWY_INLINE void multiply(Matrix w, const float* in, float* out) {
+  VF zero[kVectors];
+  for (auto& each : zero) each = hn::Zero(kF32);
+  multiply(w, in, zero, out);
+}
+
 // ---- Bits ----
 
 /// codes[t] = the bits r for which is_set(y[r]) holds in lane t.
 template <class IsSet>
-HWY_INLINE void pack_bits(const float* y, int bits, Tile tile, Code* codes, IsSet is_set) {
+HWY_INLINE void pack_bits(const float* y, int bits, Part part, Code* codes, IsSet is_set) {
   HWY_ALIGN std::uint32_t words[2][kLanes];
   for (int half = 0; half < 2; ++half) {
     VU word = hn::Zero(kU32);
@@ -269,17 +291,17 @@ HWY_INLINE void pack_bits(const float* y, int bits, Tile tile, Code* codes, IsSe
     }
     hn::Store(word, kU32, words[half]);
   }
-  for (int t = 0; t < tile.count; ++t) {
-    codes[tile.first + t] = words[0][t] | static_cast<Code>(words[1][t]) << 32;
+  for (int t = 0; t < part.count; ++t) {
+    codes[part.first + t] = words[0][t] | static_cast<Code>(words[1][t]) << 32;
   }
 }
 
 /// Sets y[r] to 0 in the lanes whose code has bit r cleared.
-HWY_INLINE void clear_where_unset(const Code* codes, Tile tile, int bits, float* y) {
+HWY_INLINE void clear_where_unset(const Code* codes, Part part, int bits, float* y) {
   HWY_ALIGN std::uint32_t words[2][kLanes] = {};
-  for (int t = 0; t < tile.count; ++t) {
-    words[0][t] = static_cast<std::uint32_t>(codes[tile.first + t]);
-    words[1][t] = static_cast<std::uint32_t>(codes[tile.first + t] >> 32);
+  for (int t = 0; t < part.count; ++t) {
+    words[0][t] = static_cast<std::uint32_t>(codes[part.first + t]);
+    words[1][t] = static_cast<std::uint32_t>(codes[part.first + t] >> 32);
   }
   for (int r = 0; r < bits; ++r) {
     const VU bit = hn::Set(kU32, std::uint32_t{1} << (r % 32));
@@ -293,9 +315,10 @@ HWY_INLINE void clear_where_unset(const Code* codes, Tile tile, int bits, float*
 constexpr float kLog2E = 1.44269504F;
 constexpr float kLn2 = 0.693147181F;
 
-/// t with k = exp(-|x^ - s|^2 / (2 sigma)) = 2^t, from x.s; `sharpness` is log2(e) / sigma.
-HWY_INLINE VF exponent(VF dot, const Norm& norm, VF sharpness) {
-  return hn::Mul(hn::MulSub(dot, norm.inverse, all(1)), sharpness);
+/// t with k = exp(-|x^ - s|^2 / (2 sigma)) = 2^t, from x.s; `sharpness` is log2(e) / sigma, `scale`
+/// that divided by |x|.
+HWY_INLINE VF exponent(VF dot, VF scale, VF sharpness) {
+  return hn::MulSub(dot, scale, sharpness);
 }
 
 /// 2^t for t <= 1; what would be below 2^-126 is that. Relative error at most 2e-7: t = n + f with
@@ -331,30 +354,43 @@ void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes,
             Code* window, float* memory) {
   const EncodeScratch scratch(hash.dim, hash.supports, hash.bits, memory);
   const VF sharpness = all(kLog2E / hash.bandwidth);
-  for (std::int64_t first = 0; first < tokens; first += kLanes) {
-    const Tile tile = tile_at(first, tokens);
-    load_tile(x, tile, hash.dim, scratch.channels, scratch.spare);
-    const Norm norm = norm_of(scratch.channels, hash.dim);
-
-    multiply(by_rows(hash.support, hash.supports, hash.dim), scratch.channels, hn::Zero(kF32),
-             scratch.kernel);
-    for (int j = 0; j < hash.supports; ++j) {
-      const VF k = exp2(exponent(lanes(scratch.kernel, j), norm, sharpness));
-      set_lanes(scratch.kernel, j, hn::Sub(k, all(hash.mean[j])));
+  for (std::int64_t first = 0; first < tokens; first += kTile) {
+    Norm norm[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      float* channels = scratch.channels + v * kLanes;
+      load_part(x, part_at(first + v * kLanes, tokens), hash.dim, channels, scratch.spare);
+      norm[v] = norm_of(channels, hash.dim);
     }
 
-    // exp2 swallows NaN. Starting the sums from 0 |x|^2 keeps it: such a token has no bit set.
-    const VF start = hn::Mul(norm.square, hn::Zero(kF32));
+    multiply(by_rows(hash.support, hash.supports, hash.dim), scratch.channels, scratch.kernel);
+    VF scale[kVectors], start[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      scale[v] = hn::Mul(norm[v].inverse, sharpness);
+      // exp2 swallows NaN. Starting the sums from 0 |x|^2 keeps it: such a token has no bit set.
+      start[v] = hn::Mul(norm[v].square, hn::Zero(kF32));
+    }
+    for (int j = 0; j < hash.supports; ++j) {
+      const VF mean = all(hash.mean[j]);
+      for (int v = 0; v < kVectors; ++v) {
+        float* kernel = scratch.kernel + v * kLanes;
+        const VF k = exp2(exponent(lanes(kernel, j), scale[v], sharpness));
+        set_lanes(kernel, j, hn::Sub(k, mean));
+      }
+    }
     multiply(by_rows(hash.weight, hash.bits, hash.supports), scratch.kernel, start, scratch.bits);
 
-    pack_bits(scratch.bits, hash.bits, tile, codes,
-              [](VF y) HWY_ATTR { return hn::Gt(y, hn::Zero(kF32)); });
-    if (window != nullptr) {
-      pack_bits(scratch.bits, hash.bits, tile, window,
-                [](VF y) HWY_ATTR { return hn::Lt(hn::Abs(y), all(1)); });
-    }
-    if (projection != nullptr) {
-      store_tile(scratch.bits, tile, hash.bits, {projection, hash.bits}, scratch.spare);
+    for (int v = 0; v < kVectors; ++v) {
+      const Part part = part_at(first + v * kLanes, tokens);
+      const float* bits = scratch.bits + v * kLanes;
+      pack_bits(bits, hash.bits, part, codes,
+                [](VF y) HWY_ATTR { return hn::Gt(y, hn::Zero(kF32)); });
+      if (window != nullptr) {
+        pack_bits(bits, hash.bits, part, window,
+                  [](VF y) HWY_ATTR { return hn::Lt(hn::Abs(y), all(1)); });
+      }
+      if (projection != nullptr) {
+        store_part(bits, part, hash.bits, {projection, hash.bits}, scratch.spare);
+      }
     }
   }
 }
@@ -366,10 +402,10 @@ float mean_squared_distance(const float* support, int supports, int dim, ConstRo
   for (int d = 0; d < dim; ++d) set_lanes(unit_sum, d, hn::Zero(kF32));
   std::int64_t counted = 0;
   for (std::int64_t first = 0; first < tokens; first += kLanes) {
-    const Tile tile = tile_at(first, tokens);
-    load_tile(x, tile, dim, scratch.channels, scratch.spare);
+    const Part part = part_at(first, tokens);
+    load_part(x, part, dim, scratch.channels, scratch.spare);
     const Norm norm = norm_of(scratch.channels, dim);
-    const auto counts = counted_lanes(mask, tile);
+    const auto counts = counted_lanes(mask, part);
     counted += static_cast<std::int64_t>(hn::CountTrue(kF32, counts));
     for (int d = 0; d < dim; ++d) {
       const VF unit = hn::Mul(lanes(scratch.channels, d), norm.inverse);
@@ -393,33 +429,44 @@ float encode_backward(const HashView& hash, ConstRows x, std::int64_t tokens, co
   const VF sharpness = all(kLog2E / hash.bandwidth);
   const ConstRows bit_grad(code_grad, hash.bits);
   double sigma_grad = 0;
-  for (std::int64_t first = 0; first < tokens; first += kLanes) {
-    const Tile tile = tile_at(first, tokens);
-    load_tile(x, tile, hash.dim, scratch.channels, scratch.spare);
-    const Norm norm = norm_of(scratch.channels, hash.dim);
-
-    load_tile(bit_grad, tile, hash.bits, scratch.bits, scratch.spare);
-    clear_where_unset(window, tile, hash.bits, scratch.bits);
-    multiply(by_columns(hash.weight, hash.bits, hash.supports), scratch.bits, hn::Zero(kF32),
-             scratch.kernel_grad);
+  for (std::int64_t first = 0; first < tokens; first += kTile) {
+    Norm norm[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      const Part part = part_at(first + v * kLanes, tokens);
+      float* channels = scratch.channels + v * kLanes;
+      load_part(x, part, hash.dim, channels, scratch.spare);
+      norm[v] = norm_of(channels, hash.dim);
+      float* bits = scratch.bits + v * kLanes;
+      load_part(bit_grad, part, hash.bits, bits, scratch.spare);
+      clear_where_unset(window, part, hash.bits, bits);
+    }
+    multiply(by_columns(hash.weight, hash.bits, hash.supports), scratch.bits, scratch.kernel_grad);
 
     // With k = 2^t, t = (x^.s - 1) log2(e) / sigma: dk/dx^ = k s / sigma and
     // dk/dsigma = -k t ln(2) / sigma.
-    multiply(by_rows(hash.support, hash.supports, hash.dim), scratch.channels, hn::Zero(kF32),
-             scratch.kernel);
-    VF along_sigma = hn::Zero(kF32);
-    for (int j = 0; j < hash.supports; ++j) {
-      const VF t = exponent(lanes(scratch.kernel, j), norm, sharpness);
-      const VF grad = hn::Mul(lanes(scratch.kernel_grad, j), exp2(t));
-      along_sigma = hn::NegMulAdd(grad, t, along_sigma);
-      set_lanes(scratch.kernel_grad, j, hn::Mul(grad, inverse_sigma));
+    multiply(by_rows(hash.support, hash.supports, hash.dim), scratch.channels, scratch.kernel);
+    for (int v = 0; v < kVectors; ++v) {
+      const float* kernel = scratch.kernel + v * kLanes;
+      float* kernel_grad = scratch.kernel_grad + v * kLanes;
+      const VF scale = hn::Mul(norm[v].inverse, sharpness);
+      VF along_sigma = hn::Zero(kF32);
+      for (int j = 0; j < hash.supports; ++j) {
+        const VF t = exponent(lanes(kernel, j), scale, sharpness);
+        const VF grad = hn::Mul(lanes(kernel_grad, j), exp2(t));
+        along_sigma = hn::NegMulAdd(grad, t, along_sigma);
+        set_lanes(kernel_grad, j, hn::Mul(grad, inverse_sigma));
+      }
+      sigma_grad += kLn2 * sum_of_lanes(hn::Mul(along_sigma, inverse_sigma));
     }
-    sigma_grad += kLn2 * sum_of_lanes(hn::Mul(along_sigma, inverse_sigma));
 
-    multiply(by_columns(hash.support, hash.supports, hash.dim), scratch.kernel_grad, hn::Zero(kF32),
+    multiply(by_columns(hash.support, hash.supports, hash.dim), scratch.kernel_grad,
              scratch.channels_grad);
-    through_normalisation(scratch.channels, norm, hash.dim, scratch.channels_grad);
-    store_tile(scratch.channels_grad, tile, hash.dim, x_grad, scratch.spare);
+    for (int v = 0; v < kVectors; ++v) {
+      float* channels_grad = scratch.channels_grad + v * kLanes;
+      through_normalisation(scratch.channels + v * kLanes, norm[v], hash.dim, channels_grad);
+      store_part(channels_grad, part_at(first + v * kLanes, tokens), hash.dim, x_grad,
+                 scratch.spare);
+    }
   }
   return static_cast<float>(sigma_grad);
 }
@@ -438,13 +485,13 @@ void bandwidth_backward(const float* support, int supports, int dim, ConstRows x
     set_lanes(scratch.unit_grad, d, all(static_cast<float>(scale * support_sum)));
   }
   for (std::int64_t first = 0; first < tokens; first += kLanes) {
-    const Tile tile = tile_at(first, tokens);
-    load_tile(x, tile, dim, scratch.channels, scratch.spare);
+    const Part part = part_at(first, tokens);
+    load_part(x, part, dim, scratch.channels, scratch.spare);
     const Norm norm = norm_of(scratch.channels, dim);
     for (int d = 0; d < dim; ++d) set_lanes(scratch.channels_grad, d, lanes(scratch.unit_grad, d));
     through_normalisation(scratch.channels, norm, dim, scratch.channels_grad);
     transpose_back(scratch.channels_grad, dim, scratch.spare, dim);
-    for (int t = 0; t < tile.count; ++t) {
+    for (int t = 0; t < part.count; ++t) {
       if (mask != nullptr && mask[first + t] == 0) continue;
       float* grad = x_grad[first + t];
       for (int d = 0; d < dim; ++d) grad[d] += scratch.spare[t * dim + d];
