@@ -61,43 +61,58 @@ struct Constant {
   static constexpr int or_else(int value) { return kValue != 0 ? kValue : value; }
 };
 
-/// Calls body(D, G) with constants for the usual shapes, so that their loops unroll.
+/// Calls body(D) with a constant for the usual widths, so that loops over channels unroll.
 template <class Body>
-HWY_INLINE void with_shape(int dim, int groups, const Body& body) {
-  const auto with_dim = [&](auto constant_dim) HWY_ATTR {
-    if (groups == 2) return body(constant_dim, Constant<2>());
-    if (groups == 4) return body(constant_dim, Constant<4>());
-    return body(constant_dim, Constant<0>());
-  };
-  if (dim == 16) return with_dim(Constant<16>());
-  if (dim == 32) return with_dim(Constant<32>());
-  if (dim == 64) return with_dim(Constant<64>());
-  return with_dim(Constant<0>());
+HWY_INLINE void with_dim(int dim, const Body& body) {
+  if (dim == 16) return body(Constant<16>());
+  if (dim == 32) return body(Constant<32>());
+  if (dim == 64) return body(Constant<64>());
+  return body(Constant<0>());
+}
+
+/// Calls body(D, G, w) in the same way; the usual layouts are 16 bits in groups of 8 or of 4.
+template <class Body>
+HWY_INLINE void with_shape(int dim, CodeLayout layout, const Body& body) {
+  with_dim(dim, [&](auto constant_dim) HWY_ATTR {
+    if (layout.group_bits == 8 && layout.groups() == 2) {
+      body(constant_dim, Constant<2>(), Constant<8>());
+    } else if (layout.group_bits == 4 && layout.groups() == 4) {
+      body(constant_dim, Constant<4>(), Constant<4>());
+    } else {
+      body(constant_dim, Constant<0>(), Constant<0>());
+    }
+  });
 }
 
 // ---- Accumulate ----
 
-void accumulate(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows values,
-                const float* token_weights, std::int64_t tokens, int any_dim, Table table) {
-  with_shape(any_dim, layout.groups(), [&](auto constant_dim, auto constant_groups) HWY_ATTR {
-    const int dim = constant_dim.or_else(any_dim);
-    const int groups = constant_groups.or_else(layout.groups());
-    std::int64_t row[kMaxGroups];
-    for (std::int64_t n = 0; n < tokens; ++n) {
-      if (!counts(mask, n)) continue;
-      for (int g = 0; g < groups; ++g) row[g] = layout.first_row(g) + layout.value(codes[n], g);
-      const float* value = values[n];
-      for_lanes(kF32, 0, dim, [&](auto d, std::int64_t i) HWY_ATTR {
-        const auto v = hn::LoadU(d, value + i);
-        for (int g = 0; g < groups; ++g) {
-          float* sum = table.values + row[g] * dim + i;
-          hn::StoreU(hn::Add(hn::LoadU(d, sum), v), d, sum);
+void accumulate(CodeLayout any_layout, const Code* codes, const std::uint8_t* mask,
+                ConstRows values, const float* token_weights, std::int64_t tokens, int any_dim,
+                Table table) {
+  with_shape(
+      any_dim, any_layout,
+      [&](auto constant_dim, auto constant_groups, auto constant_bits) HWY_ATTR {
+        const int dim = constant_dim.or_else(any_dim);
+        const int groups = constant_groups.or_else(any_layout.groups());
+        const CodeLayout layout{any_layout.bits, constant_bits.or_else(any_layout.group_bits)};
+        float* sums[kMaxGroups];
+        for (std::int64_t n = 0; n < tokens; ++n) {
+          if (!counts(mask, n)) continue;
+          const float weight = token_weights == nullptr ? 1 : token_weights[n];
+          for (int g = 0; g < groups; ++g) {
+            const std::int64_t row = layout.first_row(g) + layout.value(codes[n], g);
+            sums[g] = table.values + row * dim;
+            table.weights[row] += weight;
+          }
+          const float* value = values[n];
+          for_lanes(kF32, 0, dim, [&](auto d, std::int64_t i) HWY_ATTR {
+            const auto v = hn::LoadU(d, value + i);
+            for (int g = 0; g < groups; ++g) {
+              hn::StoreU(hn::Add(hn::LoadU(d, sums[g] + i), v), d, sums[g] + i);
+            }
+          });
         }
       });
-      const float weight = token_weights == nullptr ? 1 : token_weights[n];
-      for (int g = 0; g < groups; ++g) table.weights[row[g]] += weight;
-    }
-  });
 }
 
 // ---- Mix ----
@@ -282,44 +297,46 @@ void mix_with_derivative(CodeLayout layout, const Profile& profile, int dim, Tab
 
 // ---- Gather ----
 
-void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstTable mixed,
+void gather(CodeLayout any_layout, const Code* codes, const std::uint8_t* mask, ConstTable mixed,
             float self, ConstRows own, std::int64_t tokens, int any_dim, Rows out,
             float* inverse_weights) {
-  with_shape(any_dim, layout.groups(), [&](auto constant_dim, auto constant_groups) HWY_ATTR {
-    const int dim = constant_dim.or_else(any_dim);
-    const int groups = constant_groups.or_else(layout.groups());
-    std::int64_t row[kMaxGroups];
-    for (std::int64_t n = 0; n < tokens; ++n) {
-      for (int g = 0; g < groups; ++g) row[g] = layout.first_row(g) + layout.value(codes[n], g);
-      float inverse = counts(mask, n) ? 1 : 0;
-      if (mixed.weights != nullptr) {
-        float weight = 0;
-        for (int g = 0; g < groups; ++g) weight += mixed.weights[row[g]];
-        inverse = inverse != 0 && weight > 0 ? 1 / weight : 0;
-        if (inverse_weights != nullptr) inverse_weights[n] = inverse;
-      }
-      float* result = out[n];
-      if (inverse == 0) {
-        for (int i = 0; i < dim; ++i) result[i] = 0;
-        continue;
-      }
-      for_lanes(kF32, 0, dim, [&](auto d, std::int64_t i) HWY_ATTR {
-        auto sum = hn::LoadU(d, mixed.values + row[0] * dim + i);
-        for (int g = 1; g < groups; ++g) {
-          sum = hn::Add(sum, hn::LoadU(d, mixed.values + row[g] * dim + i));
+  with_shape(
+      any_dim, any_layout,
+      [&](auto constant_dim, auto constant_groups, auto constant_bits) HWY_ATTR {
+        const int dim = constant_dim.or_else(any_dim);
+        const int groups = constant_groups.or_else(any_layout.groups());
+        const CodeLayout layout{any_layout.bits, constant_bits.or_else(any_layout.group_bits)};
+        const bool divides = mixed.weights != nullptr;
+        const float* sums[kMaxGroups];
+        for (std::int64_t n = 0; n < tokens; ++n) {
+          float weight = divides ? 0 : 1;
+          for (int g = 0; g < groups; ++g) {
+            const std::int64_t row = layout.first_row(g) + layout.value(codes[n], g);
+            sums[g] = mixed.values + row * dim;
+            if (divides) weight += mixed.weights[row];
+          }
+          const float inverse = counts(mask, n) && weight > 0 ? 1 / weight : 0;
+          if (divides && inverse_weights != nullptr) inverse_weights[n] = inverse;
+          float* result = out[n];
+          if (inverse == 0) {
+            for (int i = 0; i < dim; ++i) result[i] = 0;
+            continue;
+          }
+          for_lanes(kF32, 0, dim, [&](auto d, std::int64_t i) HWY_ATTR {
+            auto sum = hn::LoadU(d, sums[0] + i);
+            for (int g = 1; g < groups; ++g) sum = hn::Add(sum, hn::LoadU(d, sums[g] + i));
+            if (self != 0) {
+              sum = hn::Add(sum, hn::Mul(hn::Set(d, self), hn::LoadU(d, own[n] + i)));
+            }
+            hn::StoreU(hn::Mul(sum, hn::Set(d, inverse)), d, result + i);
+          });
         }
-        if (self != 0) {
-          sum = hn::Add(sum, hn::Mul(hn::Set(d, self), hn::LoadU(d, own[n] + i)));
-        }
-        hn::StoreU(hn::Mul(sum, hn::Set(d, inverse)), d, result + i);
       });
-    }
-  });
 }
 
 void gather_backward(ConstRows grad, ConstRows out, const float* inverse_weights,
                      std::int64_t tokens, int any_dim, Rows values_grad, float* weight_grad) {
-  with_shape(any_dim, 0, [&](auto constant_dim, auto) HWY_ATTR {
+  with_dim(any_dim, [&](auto constant_dim) HWY_ATTR {
     const int dim = constant_dim.or_else(any_dim);
     for (std::int64_t n = 0; n < tokens; ++n) {
       if (inverse_weights[n] == 0) {
@@ -455,7 +472,7 @@ HWY_INLINE void add_quad_gradient(ConstTable mixed, std::int64_t first_row, int 
 void bit_gradient(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows x,
                   const float* token_weights, ConstTable mixed, std::int64_t tokens, int any_dim,
                   float* grad) {
-  with_shape(any_dim, 0, [&](auto constant_dim, auto) HWY_ATTR {
+  with_dim(any_dim, [&](auto constant_dim) HWY_ATTR {
     const int dim = constant_dim.or_else(any_dim);
     for (std::int64_t n = 0; n < tokens; ++n) {
       if (!counts(mask, n)) continue;
