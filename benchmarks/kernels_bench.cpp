@@ -4,6 +4,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <random>
@@ -166,6 +167,36 @@ void mix_table_with_derivative(benchmark::State& state) {
   }
 }
 
+/// Attention without the hash by tables, cleared, accumulated, mixed and gathered, ...
+void attend_by_tables(benchmark::State& state, const Profile& profile) {
+  Head head(state.range(0), static_cast<int>(state.range(1)));
+  for (auto _ : state) {
+    std::fill(head.values.begin(), head.values.end(), 0.0F);
+    std::fill(head.weights.begin(), head.weights.end(), 0.0F);
+    accumulate(head.layout, head.codes.data(), nullptr, head.rows(), nullptr, head.tokens, kDim,
+               head.table());
+    mix(head.layout, profile, kDim, head.table());
+    gather(head.layout, head.codes.data(), nullptr, head.table(), 0, head.rows(), head.tokens, kDim,
+           head.out_rows(), nullptr);
+    benchmark::ClobberMemory();
+  }
+  count_tokens(state, head.tokens);
+}
+
+/// ... and pair by pair.
+void attend_by_pairs(benchmark::State& state, const Profile& profile) {
+  Head head(state.range(0), static_cast<int>(state.range(1)));
+  std::vector<float> weights(head.tokens);
+  for (auto _ : state) {
+    attend_pairs(head.layout, profile, head.codes.data(), nullptr, head.tokens, head.codes.data(),
+                 nullptr, head.tokens, head.rows(), head.rows(), kDim, head.out_rows(), nullptr,
+                 weights.data());
+    benchmark::ClobberMemory();
+  }
+  count_tokens(state, head.tokens);
+}
+
+const std::vector<std::int64_t> kFewTokens = {16, 25, 36, 49, 64, 81, 100};
 const std::vector<std::int64_t> kTokens = {196, 3136, 65536};
 const std::vector<std::int64_t> kGroupBits = {4, 8};
 
@@ -175,6 +206,18 @@ BENCHMARK(encode_tokens_backward)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(accumulate_tokens)->ArgNames({"tokens", "w"})->ArgsProduct({kTokens, kGroupBits});
 BENCHMARK(gather_tokens)->ArgNames({"tokens", "w"})->ArgsProduct({kTokens, kGroupBits});
 BENCHMARK(bit_gradient_tokens)->ArgNames({"tokens", "w"})->ArgsProduct({kTokens, kGroupBits});
+BENCHMARK_CAPTURE(attend_by_tables, linear, paper_profile(kBits))
+    ->ArgNames({"tokens", "w"})
+    ->ArgsProduct({kFewTokens, {4}});
+BENCHMARK_CAPTURE(attend_by_pairs, linear, paper_profile(kBits))
+    ->ArgNames({"tokens", "w"})
+    ->ArgsProduct({kFewTokens, {4}});
+BENCHMARK_CAPTURE(attend_by_tables, exponential, exponential_profile(1))
+    ->ArgNames({"tokens", "w"})
+    ->ArgsProduct({kFewTokens, kGroupBits});
+BENCHMARK_CAPTURE(attend_by_pairs, exponential, exponential_profile(1))
+    ->ArgNames({"tokens", "w"})
+    ->ArgsProduct({kFewTokens, kGroupBits});
 BENCHMARK_CAPTURE(mix_table, linear, paper_profile(kBits))->ArgName("w")->Arg(4)->Arg(8);
 BENCHMARK_CAPTURE(mix_table, exponential, exponential_profile(1))->ArgName("w")->Arg(4)->Arg(8);
 BENCHMARK(mix_table_with_derivative)->ArgName("w")->Arg(4)->Arg(8);

@@ -334,6 +334,121 @@ void gather(CodeLayout any_layout, const Code* codes, const std::uint8_t* mask, 
       });
 }
 
+// ---- Pairs ----
+
+/// The profile as a lookup by the bits in which two codes differ.
+class PairProfile {
+ public:
+  HWY_INLINE PairProfile(CodeLayout layout, const Profile& profile, float bias) : layout_(layout) {
+    fill(whole_, layout.width(0), profile, bias);
+    fill(last_, layout.width(layout.groups() - 1), profile, bias);
+  }
+
+  /// sum_g profile_g(hamming), for the exclusive or of two codes.
+  HWY_INLINE float weight(Code differing) const {
+    const int last = layout_.groups() - 1;
+    float sum = last_[layout_.value(differing, last)];
+    for (int g = 0; g < last; ++g) sum += whole_[layout_.value(differing, g)];
+    return sum;
+  }
+
+ private:
+  HWY_INLINE void fill(float* by_bits, int width, const Profile& profile, float bias) const {
+    const bool linear = profile.kind == Profile::Kind::kLinear;
+    const float e = linear ? 1 : sharpness(profile);
+    float by_distance[9];
+    float power = 1;
+    for (int distance = 0; distance <= width; ++distance) {
+      by_distance[distance] = linear ? static_cast<float>(width - 2 * distance) +
+                                           bias / static_cast<float>(layout_.groups())
+                                     : power;
+      power *= e;
+    }
+    std::uint8_t distance[256] = {};
+    for (int bits = 0; bits < 1 << width; ++bits) {
+      distance[bits] = static_cast<std::uint8_t>(distance[bits >> 1] + (bits & 1));
+      by_bits[bits] = by_distance[distance[bits]];
+    }
+  }
+
+  CodeLayout layout_;
+  float whole_[256];  ///< every group but the last
+  float last_[256];
+};
+
+/// What the sums of one query over all keys read, and where they go.
+struct PairSums {
+  const float* weights;  ///< [keys]
+  const std::uint8_t* key_mask;
+  std::int64_t keys;
+  ConstRows values;
+  float self;
+  const float* own;
+  float inverse;
+  float* out;
+};
+
+/// Channels i .. of one query, kCount vectors at a time; returns where it stopped.
+template <int kCount, class D>
+HWY_INLINE std::int64_t sum_pairs(D d, const PairSums& p, std::int64_t i, std::int64_t dim) {
+  constexpr std::int64_t kLanes = hn::MaxLanes(d);
+  for (; i + kCount * kLanes <= dim; i += kCount * kLanes) {
+    hn::Vec<D> sum[kCount];
+    for (auto& each : sum) each = hn::Zero(d);
+    for (std::int64_t j = 0; j < p.keys; ++j) {
+      if (!counts(p.key_mask, j)) continue;
+      const auto weight = hn::Set(d, p.weights[j]);
+      const float* value = p.values[j] + i;
+      for (int k = 0; k < kCount; ++k) {
+        sum[k] = hn::Add(sum[k], hn::Mul(weight, hn::LoadU(d, value + k * kLanes)));
+      }
+    }
+    for (int k = 0; k < kCount; ++k) {
+      if (p.self != 0) {
+        const auto own = hn::LoadU(d, p.own + i + k * kLanes);
+        sum[k] = hn::Add(sum[k], hn::Mul(hn::Set(d, p.self), own));
+      }
+      hn::StoreU(hn::Mul(sum[k], hn::Set(d, p.inverse)), d, p.out + i + k * kLanes);
+    }
+  }
+  return i;
+}
+
+void attend_pairs(CodeLayout layout, const Profile& profile, const Code* query_codes,
+                  const std::uint8_t* query_mask, std::int64_t queries, const Code* key_codes,
+                  const std::uint8_t* key_mask, std::int64_t keys, ConstRows values, ConstRows own,
+                  int any_dim, Rows out, float* inverse_weights, float* scratch) {
+  const PairProfile by_value(layout, profile, profile.value_bias);
+  const PairProfile by_weight(layout, profile, profile.weight_bias);
+  const bool same = profile.value_bias == profile.weight_bias;
+  with_dim(any_dim, [&](auto constant_dim) HWY_ATTR {
+    const int dim = constant_dim.or_else(any_dim);
+    for (std::int64_t n = 0; n < queries; ++n) {
+      float weight_sum = 0;
+      for (std::int64_t j = 0; j < keys; ++j) {
+        if (!counts(key_mask, j)) continue;
+        const Code differing = query_codes[n] ^ key_codes[j];
+        scratch[j] = by_value.weight(differing);
+        weight_sum += same ? scratch[j] : by_weight.weight(differing);
+      }
+      const float inverse = counts(query_mask, n) && weight_sum > 0 ? 1 / weight_sum : 0;
+      if (inverse_weights != nullptr) inverse_weights[n] = inverse;
+      if (inverse == 0) {
+        for (int i = 0; i < dim; ++i) out[n][i] = 0;
+        continue;
+      }
+      const PairSums sums{scratch, key_mask,     keys,
+                          values,  profile.self, profile.self != 0 ? own[n] : nullptr,
+                          inverse, out[n]};
+      std::int64_t first = sum_pairs<4>(kF32, sums, 0, dim);
+      first = sum_pairs<2>(kF32, sums, first, dim);
+      for_lanes(kF32, first, dim, [&](auto d, std::int64_t i) HWY_ATTR {
+        sum_pairs<1>(d, sums, i, i + static_cast<std::int64_t>(hn::MaxLanes(d)));
+      });
+    }
+  });
+}
+
 void gather_backward(ConstRows grad, ConstRows out, const float* inverse_weights,
                      std::int64_t tokens, int any_dim, Rows values_grad, float* weight_grad) {
   with_dim(any_dim, [&](auto constant_dim) HWY_ATTR {

@@ -17,6 +17,7 @@ HWY_EXPORT(accumulate);
 HWY_EXPORT(mix);
 HWY_EXPORT(mix_with_derivative);
 HWY_EXPORT(gather);
+HWY_EXPORT(attend_pairs);
 HWY_EXPORT(gather_backward);
 HWY_EXPORT(bit_gradient);
 
@@ -40,6 +41,15 @@ void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, Cons
             float* inverse_weights) {
   HWY_DYNAMIC_DISPATCH(gather)
   (layout, codes, mask, mixed, self, own, tokens, dim, out, inverse_weights);
+}
+
+void attend_pairs(CodeLayout layout, const Profile& profile, const Code* query_codes,
+                  const std::uint8_t* query_mask, std::int64_t queries, const Code* key_codes,
+                  const std::uint8_t* key_mask, std::int64_t keys, ConstRows values, ConstRows own,
+                  int dim, Rows out, float* inverse_weights, float* scratch) {
+  HWY_DYNAMIC_DISPATCH(attend_pairs)
+  (layout, profile, query_codes, query_mask, queries, key_codes, key_mask, keys, values, own, dim,
+   out, inverse_weights, scratch);
 }
 
 void gather_backward(ConstRows grad, ConstRows out, const float* inverse_weights,

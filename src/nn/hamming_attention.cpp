@@ -195,6 +195,7 @@ std::int64_t count_real(const torch::Tensor& mask, std::int64_t b, std::int64_t 
 /// How one head of one sample attends.
 struct HeadOperator {
   CodeLayout layout;
+  bool by_pairs;
   Profile profile;
   const std::uint8_t* query_mask;
   const std::uint8_t* key_mask;
@@ -208,10 +209,11 @@ struct Operator {
   Masks masks;
 
   HeadOperator head(std::int64_t b, std::int64_t h, std::int64_t queries, std::int64_t keys) const {
-    const std::int64_t real =
-        count_real(masks.queries, b, queries) + count_real(masks.keys, b, keys);
-    const auto width = used_group_bits(semantics, layout.group_bits, real);
+    const std::int64_t real_queries = count_real(masks.queries, b, queries);
+    const std::int64_t real_keys = count_real(masks.keys, b, keys);
+    const auto width = used_group_bits(semantics, layout.group_bits, real_queries + real_keys);
     return {.layout = {.bits = layout.bits, .group_bits = static_cast<int>(width)},
+            .by_pairs = attends_by_pairs(layout.bits, width, real_queries, real_keys),
             .profile = profile(h),
             .query_mask = mask_row(masks.queries, b),
             .key_mask = mask_row(masks.keys, b)};
@@ -276,12 +278,27 @@ struct HeadTokens {
   float* inverse_weights;  ///< may be null
 };
 
-/// Accumulate, mix, gather. encode_keys(scratch, span) and encode_queries(scratch, span) are called
-/// just before the codes of those tokens are read.
+/// Accumulate, mix, gather, or the sum over pairs. encode_keys(scratch, span) and
+/// encode_queries(scratch, span) are called before the codes of those tokens are read.
 template <typename PartsOfHead, typename EncodeKeys, typename EncodeQueries>
 void attend_head(const HeadOperator& op, const HeadTokens& head, BlockTables& tables,
                  PartsOfHead& parts, const EncodeKeys& encode_keys,
                  const EncodeQueries& encode_queries) {
+  const auto own_values = [&](Span span) {
+    return op.profile.self != 0 ? from(head.values, span) : ConstRows(nullptr, 0);
+  };
+  if (op.by_pairs) {
+    parts(head.keys, kChunk, encode_keys);
+    Floats weights(head.keys);
+    for_each_chunk({0, head.queries}, [&](Span span) {
+      encode_queries(parts.own(), span);
+      kernels::attend_pairs(op.layout, op.profile, from(head.query_codes, span),
+                            from(op.query_mask, span), span.count, head.key_codes, op.key_mask,
+                            head.keys, head.values, own_values(span), head.dim,
+                            from(head.out, span), from(head.inverse_weights, span), weights.data());
+    });
+    return;
+  }
   tables.fit(op.layout);
   // Without a single key there is still a table, of zeros.
   parts(std::max<std::int64_t>(head.keys, 1), kTableTokens, [&](auto& scratch, Span block) {
@@ -297,9 +314,8 @@ void attend_head(const HeadOperator& op, const HeadTokens& head, BlockTables& ta
   kernels::mix(op.layout, op.profile, head.dim, table);
   parts(head.queries, kChunk, [&](auto& scratch, Span span) {
     encode_queries(scratch, span);
-    const ConstRows own = op.profile.self != 0 ? from(head.values, span) : ConstRows(nullptr, 0);
     kernels::gather(op.layout, from(head.query_codes, span), from(op.query_mask, span), table,
-                    op.profile.self, own, span.count, head.dim, from(head.out, span),
+                    op.profile.self, own_values(span), span.count, head.dim, from(head.out, span),
                     from(head.inverse_weights, span));
   });
 }
@@ -663,6 +679,15 @@ std::int64_t used_group_bits(Semantics semantics, std::int64_t group_bits,
                              std::int64_t real_tokens) {
   if (semantics == Semantics::kExponential) return group_bits;
   return real_tokens < 1024 ? 4 : 8;
+}
+
+bool attends_by_pairs(std::int64_t bits, std::int64_t group_bits, std::int64_t real_queries,
+                      std::int64_t real_keys) {
+  const CodeLayout layout{.bits = static_cast<int>(bits),
+                          .group_bits = static_cast<int>(group_bits)};
+  // A mix takes w operations a row and channel, a pair two and the lookup of its weight: measured,
+  // as much as five (attend_by_pairs and attend_by_tables in benchmarks/kernels_bench.cpp).
+  return 5 * real_queries * real_keys < 2 * layout.total_rows() * layout.width(0);
 }
 
 torch::Tensor hamming_attention(const torch::Tensor& q, const torch::Tensor& k,

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "ecoformer/base/error.h"
@@ -88,77 +89,143 @@ Target find_target(const Tensor& q, const TokenList& queries, const Tensor& k,
   return target;
 }
 
+/// Tokens of one head, sorted by sample, and what is known of each.
+class Side {
+ public:
+  Side(const TokenList& tokens, std::int64_t samples) : starts_(samples + 1, 0) {
+    const auto sample = tokens.sample.accessor<std::int64_t, 1>();
+    for (std::int64_t i = 0; i < tokens.size(); ++i) ++starts_[sample[i] + 1];
+    std::partial_sum(starts_.begin(), starts_.end(), starts_.begin());
+  }
+  std::int64_t size() const { return starts_.back(); }
+  /// The tokens of sample b are start(b) .. start(b + 1) - 1.
+  std::int64_t start(std::int64_t b) const { return starts_[b]; }
+
+  /// One learned bit of every token, +1 or -1.
+  void add(const Tensor& code) { codes_.push_back(code.contiguous()); }
+  const std::vector<Tensor>& codes() const { return codes_; }
+
+ private:
+  std::vector<std::int64_t> starts_;
+  std::vector<Tensor> codes_;  ///< [n] each
+};
+
 /// h_q^T (b Y - sum_t hq_t hk_t^T) h_k of one head, its gradient, and its quadratic form on
-/// projections.
+/// projections. Plain loops: these run some hundred times a bit, on lists that are too short for
+/// what a tensor operation costs to call.
 class Residue {
  public:
   Residue(Target target, const TokenList& queries, const TokenList& keys, std::int64_t samples,
           std::int64_t bits)
       : target_(std::move(target)),
-        query_sample_(queries.sample),
-        key_sample_(keys.sample),
         samples_(samples),
-        bits_(static_cast<double>(bits)),
-        query_codes_(torch::empty({queries.size(), 0})),
-        key_codes_(torch::empty({keys.size(), 0})) {}
+        bits_(static_cast<float>(bits)),
+        queries_(queries, samples),
+        keys_(keys, samples) {}
 
   /// Gradient by the query side: R p_k, [n_q].
   Tensor times_keys(const Tensor& key_side) const {
-    const auto near =
-        key_side.index({target_.most}).sum(1) - key_side.index({target_.least}).sum(1);
-    return bits_ * near - overlap(query_codes_, query_sample_, key_codes_, key_sample_, key_side);
+    const Tensor result = torch::empty({queries_.size()});
+    float* out = result.mutable_data_ptr<float>();
+    const float* p = key_side.const_data_ptr<float>();
+    for_each_query([&](std::int64_t i, const std::int64_t* most, const std::int64_t* least) {
+      float near = 0;
+      for (std::int64_t c = 0; c < neighbours(); ++c) near += p[most[c]] - p[least[c]];
+      out[i] = bits_ * near;
+    });
+    subtract_overlap(queries_, keys_, p, out);
+    return result;
   }
 
   /// Gradient by the key side: R^T p_q, [n_k].
   Tensor times_queries(const Tensor& query_side) const {
-    auto near = torch::zeros({key_sample_.size(0)});
-    const auto spread = query_side.unsqueeze(1).expand_as(target_.most).reshape(-1);
-    near.index_add_(0, target_.most.reshape(-1), spread);
-    near.index_add_(0, target_.least.reshape(-1), spread, -1);
-    return bits_ * near - overlap(key_codes_, key_sample_, query_codes_, query_sample_, query_side);
+    const Tensor result = torch::zeros({keys_.size()});
+    float* out = result.mutable_data_ptr<float>();
+    const float* p = query_side.const_data_ptr<float>();
+    for_each_query([&](std::int64_t i, const std::int64_t* most, const std::int64_t* least) {
+      const float spread = bits_ * p[i];
+      for (std::int64_t c = 0; c < neighbours(); ++c) {
+        out[most[c]] += spread;
+        out[least[c]] -= spread;
+      }
+    });
+    subtract_overlap(keys_, queries_, p, out);
+    return result;
   }
 
   /// Kq^T R Kk, [m, m].
   Tensor quadratic(const Tensor& query_kernel, const Tensor& key_kernel) const {
-    auto near = torch::zeros_like(query_kernel);
-    for (std::int64_t c = 0; c < target_.most.size(1); ++c) {
-      near += key_kernel.index({target_.most.select(1, c)}) -
-              key_kernel.index({target_.least.select(1, c)});
-    }
+    const auto m = key_kernel.size(1);
+    const Tensor near = torch::zeros({queries_.size(), m});
+    float* rows = near.mutable_data_ptr<float>();
+    const float* kernel = key_kernel.const_data_ptr<float>();
+    for_each_query([&](std::int64_t i, const std::int64_t* most, const std::int64_t* least) {
+      float* row = rows + i * m;
+      for (std::int64_t c = 0; c < neighbours(); ++c) {
+        const float* plus = kernel + most[c] * m;
+        const float* minus = kernel + least[c] * m;
+        for (std::int64_t j = 0; j < m; ++j) row[j] += plus[j] - minus[j];
+      }
+    });
     auto form = bits_ * query_kernel.t().matmul(near);
-    for (std::int64_t t = 0; t < query_codes_.size(1); ++t) {
-      const auto left = by_sample(query_kernel * query_codes_.narrow(1, t, 1), query_sample_);
-      const auto right = by_sample(key_kernel * key_codes_.narrow(1, t, 1), key_sample_);
-      form -= left.t().matmul(right);
+    for (std::size_t t = 0; t < queries_.codes().size(); ++t) {
+      for (std::int64_t b = 0; b < samples_; ++b) {
+        const auto sum = [&](const Side& side, const Tensor& side_kernel) {
+          const Slice mine(side.start(b), side.start(b + 1));
+          return side_kernel.index({mine}).t().mv(side.codes()[t].index({mine}));
+        };
+        form -= torch::outer(sum(queries_, query_kernel), sum(keys_, key_kernel));
+      }
     }
     return form;
   }
 
   /// Subtracts a learned bit.
   void subtract(const Tensor& query_code, const Tensor& key_code) {
-    query_codes_ = torch::cat({query_codes_, query_code.unsqueeze(1)}, 1);
-    key_codes_ = torch::cat({key_codes_, key_code.unsqueeze(1)}, 1);
+    queries_.add(query_code);
+    keys_.add(key_code);
   }
 
  private:
-  /// Sums the rows of each sample, [samples, ...].
-  Tensor by_sample(const Tensor& values, const Tensor& sample) const {
-    return torch::zeros({samples_, values.size(1)}).index_add_(0, sample, values);
+  std::int64_t neighbours() const { return target_.most.size(1); }
+
+  /// Calls body(i, most, least) for the neighbours of every query.
+  template <typename Body>
+  void for_each_query(const Body& body) const {
+    const auto* most = target_.most.const_data_ptr<std::int64_t>();
+    const auto* least = target_.least.const_data_ptr<std::int64_t>();
+    for (std::int64_t i = 0; i < queries_.size(); ++i) {
+      body(i, most + i * neighbours(), least + i * neighbours());
+    }
   }
 
-  /// sum_t h_t (h'_t . p) within each sample: the learned bits' part of R p, for p on the primed
-  /// side.
-  Tensor overlap(const Tensor& codes, const Tensor& sample, const Tensor& other_codes,
-                 const Tensor& other_sample, const Tensor& p) const {
-    const auto sums = by_sample(other_codes * p.unsqueeze(1), other_sample);
-    return (codes * sums.index({sample})).sum(1);
+  /// out -= sum_t h_t (h'_t . p) within each sample: the learned bits' part of R p, for p on the
+  /// primed side.
+  void subtract_overlap(const Side& side, const Side& other, const float* p, float* out) const {
+    // Short float32 sums in lanes that the compiler vectorises.
+    constexpr std::int64_t kLanes = 16;
+    for (std::size_t t = 0; t < side.codes().size(); ++t) {
+      const float* code = side.codes()[t].const_data_ptr<float>();
+      const float* other_code = other.codes()[t].const_data_ptr<float>();
+      for (std::int64_t b = 0; b < samples_; ++b) {
+        float lanes[kLanes] = {};
+        std::int64_t j = other.start(b);
+        for (; j + kLanes <= other.start(b + 1); j += kLanes) {
+          for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+            lanes[lane] += other_code[j + lane] * p[j + lane];
+          }
+        }
+        for (; j < other.start(b + 1); ++j) lanes[0] += other_code[j] * p[j];
+        const float sum = std::accumulate(lanes, lanes + kLanes, 0.0F);
+        for (std::int64_t i = side.start(b); i < side.start(b + 1); ++i) out[i] -= code[i] * sum;
+      }
+    }
   }
 
   Target target_;
-  Tensor query_sample_, key_sample_;
   std::int64_t samples_;
-  double bits_;
-  Tensor query_codes_, key_codes_;  ///< [n, bits learned so far]
+  float bits_;
+  Side queries_, keys_;
 };
 
 Tensor signs(const Tensor& y) {

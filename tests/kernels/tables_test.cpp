@@ -385,6 +385,25 @@ Attention attend(const Shape& shape, const Profile& profile, const std::vector<C
   return result;
 }
 
+/// The same pair by pair.
+Attention attend_by_pairs(const Shape& shape, const Profile& profile,
+                          const std::vector<Code>& query_codes, const std::vector<Code>& key_codes,
+                          const std::uint8_t* query_mask, const std::uint8_t* key_mask,
+                          StridedRows& values) {
+  const auto queries = static_cast<std::int64_t>(query_codes.size());
+  const auto keys = static_cast<std::int64_t>(key_codes.size());
+  Attention result{StridedRows(queries, shape.dim, 2), Guarded<float>(queries, kNan)};
+  Guarded<float> scratch(keys, kNan);
+  attend_pairs(shape.layout, profile, query_codes.data(), query_mask, queries, key_codes.data(),
+               key_mask, keys, values.rows(), values.rows(), shape.dim, result.out.rows(),
+               result.inverse_weights.data(), scratch.data());
+  EXPECT_TRUE(scratch.intact());
+  return result;
+}
+
+using AttendFunction = decltype(&attend);
+constexpr AttendFunction kAttendFunctions[] = {&attend, &attend_by_pairs};
+
 /// What rounding may do to channel d of query i: the numerator's error, and the denominator's times
 /// the output. Terms are at most reach |v|.
 double output_bound(const Shape& shape, const Profile& profile, StridedRows& values,
@@ -396,7 +415,7 @@ double output_bound(const Shape& shape, const Profile& profile, StridedRows& val
          reach(shape.layout, profile) * size * attention.inverse_weights[i];
 }
 
-TEST_P(TablesTest, LinearFormEqualsTheSumOverPairs) {
+TEST_P(TablesTest, LinearFormAndPairsEqualTheSumOverPairs) {
   for (const Shape& shape : shapes()) {
     for (const Profile& profile : profiles(shape.layout.bits)) {
       SCOPED_TRACE(::testing::PrintToString(shape));
@@ -409,20 +428,22 @@ TEST_P(TablesTest, LinearFormEqualsTheSumOverPairs) {
       StridedRows values = random.rows(shape.tokens, shape.dim, 3);
       for (const auto& key_mask : masks(shape.tokens, random)) {
         const std::vector<std::uint8_t> query_mask = random.mask(queries);
-        Attention fast = attend(shape, profile, query_codes, key_codes, query_mask.data(),
-                                pointer(key_mask), values);
         StridedRows exact(queries, shape.dim, 0);
         reference::attend(shape.layout, profile, query_codes.data(), queries, key_codes.data(),
                           shape.tokens, query_mask.data(), pointer(key_mask), values.rows(),
                           shape.dim, exact.rows());
-        for (std::int64_t i = 0; i < queries; ++i) {
-          for (int d = 0; d < shape.dim; ++d) {
-            ASSERT_NEAR(fast.out[i][d], exact[i][d],
-                        output_bound(shape, profile, values, fast, i, d))
-                << "query " << i << " channel " << d;
+        for (const AttendFunction attend_function : kAttendFunctions) {
+          const Attention fast = attend_function(shape, profile, query_codes, key_codes,
+                                                 query_mask.data(), pointer(key_mask), values);
+          for (std::int64_t i = 0; i < queries; ++i) {
+            for (int d = 0; d < shape.dim; ++d) {
+              ASSERT_NEAR(fast.out[i][d], exact[i][d],
+                          output_bound(shape, profile, values, fast, i, d))
+                  << "query " << i << " channel " << d;
+            }
           }
+          ASSERT_TRUE(fast.out.intact() && fast.inverse_weights.intact());
         }
-        ASSERT_TRUE(fast.out.intact() && fast.inverse_weights.intact());
       }
     }
   }
@@ -486,24 +507,26 @@ TEST_P(TablesTest, PaddingChangesNoBit) {
     std::fill_n(mask.begin(), real, std::uint8_t{1});
     for (std::int64_t n = real; n < shape.tokens; ++n) values[n][0] = kNan;
     for (const Profile& profile : profiles(16)) {
-      const Attention padded =
-          attend(shape, profile, codes, codes, mask.data(), mask.data(), values);
-      const std::vector<Code> real_codes(codes.begin(), codes.begin() + real);
-      const Attention plain =
-          attend(shape, profile, real_codes, real_codes, nullptr, nullptr, values);
-      for (std::int64_t n = 0; n < shape.tokens; ++n) {
-        if (n < real) {
-          EXPECT_EQ(std::memcmp(padded.out[n], plain.out[n], dim * sizeof(float)), 0);
-        } else {
-          for (int d = 0; d < dim; ++d) EXPECT_EQ(padded.out[n][d], 0);
-          EXPECT_EQ(padded.inverse_weights[n], 0);
+      for (const AttendFunction attend_function : kAttendFunctions) {
+        const Attention padded =
+            attend_function(shape, profile, codes, codes, mask.data(), mask.data(), values);
+        const std::vector<Code> real_codes(codes.begin(), codes.begin() + real);
+        const Attention plain =
+            attend_function(shape, profile, real_codes, real_codes, nullptr, nullptr, values);
+        for (std::int64_t n = 0; n < shape.tokens; ++n) {
+          if (n < real) {
+            EXPECT_EQ(std::memcmp(padded.out[n], plain.out[n], dim * sizeof(float)), 0);
+          } else {
+            for (int d = 0; d < dim; ++d) EXPECT_EQ(padded.out[n][d], 0);
+            EXPECT_EQ(padded.inverse_weights[n], 0);
+          }
         }
       }
     }
   }
 }
 
-/// Everything of the exact class that the three passes write, one after another.
+/// Everything of the exact class that the passes write, one after another.
 std::vector<float> exact_class_outputs(const Shape& shape) {
   Random random(11);
   const std::vector<Code> codes = random.codes(shape.tokens, shape.layout.bits);
@@ -534,6 +557,10 @@ std::vector<float> exact_class_outputs(const Shape& shape) {
     gather(shape.layout, codes.data(), nullptr, table.view(), profile.self, values.rows(),
            shape.tokens, shape.dim, out.rows(), nullptr);
     keep(out[0], shape.tokens * shape.dim);
+    const Attention by_pairs =
+        attend_by_pairs(shape, profile, codes, codes, nullptr, nullptr, values);
+    for (std::int64_t n = 0; n < shape.tokens; ++n) keep(by_pairs.out[n], shape.dim);
+    keep(by_pairs.inverse_weights.data(), shape.tokens);
   }
   return all;
 }

@@ -57,6 +57,18 @@ void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, Cons
             float self, ConstRows own, std::int64_t tokens, int dim, Rows out,
             float* inverse_weights);
 
+/// The same as accumulate, mix and gather without a table, pair by pair: cheaper where there are
+/// fewer pairs than a table takes to mix. Exact class like them, but with other bits, as the sums
+/// are in another order. Queries times keys: G lookups, D multiplications and D additions.
+///
+/// own      [queries, D]; read only if the profile adds a token's own value
+/// out and inverse_weights as in `gather`
+/// scratch  [keys]
+void attend_pairs(CodeLayout layout, const Profile& profile, const Code* query_codes,
+                  const std::uint8_t* query_mask, std::int64_t queries, const Code* key_codes,
+                  const std::uint8_t* key_mask, std::int64_t keys, ConstRows values, ConstRows own,
+                  int dim, Rows out, float* inverse_weights, float* scratch);
+
 /// What flows back through the division of `gather`, from out = values / weight: the gradient by
 /// the gathered values, grad_out / weight, and by the gathered weight, -(grad_out / weight) . out.
 ///
