@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 60
 SOURCES = $(shell find include src tests fuzz examples benchmarks -name '*.h' -o -name '*.cpp')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build test demo asan kernels-only fuzz format format-check tidy clean
+.PHONY: help setup setup-dev build test demo asan kernels-only test-arm fuzz format format-check tidy clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,12 @@ kernels-only: ## Build and test ecoformer::kernels alone, without torch
 	cmake --preset kernels-only
 	cmake --build --preset kernels-only --parallel $(JOBS)
 	ctest --preset kernels-only
+
+test-arm: ## Cross-compile ecoformer::kernels for 64-bit Arm and run its tests under qemu
+	@scripts/setup.sh arm
+	cmake --preset aarch64-qemu
+	cmake --build --preset aarch64-qemu --parallel $(JOBS)
+	ctest --preset aarch64-qemu
 
 fuzz: setup-dev ## Run each fuzz target for FUZZ_SECONDS (60)
 	cmake --preset fuzz

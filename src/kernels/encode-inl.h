@@ -177,7 +177,9 @@ HWY_NOINLINE void store_part(const float* in, Part part, int columns, Rows rows,
   }
 }
 
-/// |x|^2 and 1 / |x| of each token; 1 / |x| is 0 for a zero token.
+/// |x|^2 and 1 / |x| of each token; 1 / |x| is 0 for a zero token. Arrays of it are written with an
+/// initialiser: the constructor that the compiler adds for others lacks the target's attribute, and
+/// g++ refuses to inline NEON's vectors into it.
 struct Norm {
   VF square;
   VF inverse;
@@ -355,7 +357,7 @@ void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes,
   const EncodeScratch scratch(hash.dim, hash.supports, hash.bits, memory);
   const VF sharpness = all(kLog2E / hash.bandwidth);
   for (std::int64_t first = 0; first < tokens; first += kTile) {
-    Norm norm[kVectors];
+    Norm norm[kVectors] = {};
     for (int v = 0; v < kVectors; ++v) {
       float* channels = scratch.channels + v * kLanes;
       load_part(x, part_at(first + v * kLanes, tokens), hash.dim, channels, scratch.spare);
@@ -430,7 +432,7 @@ float encode_backward(const HashView& hash, ConstRows x, std::int64_t tokens, co
   const ConstRows bit_grad(code_grad, hash.bits);
   double sigma_grad = 0;
   for (std::int64_t first = 0; first < tokens; first += kTile) {
-    Norm norm[kVectors];
+    Norm norm[kVectors] = {};
     for (int v = 0; v < kVectors; ++v) {
       const Part part = part_at(first + v * kLanes, tokens);
       float* channels = scratch.channels + v * kLanes;
