@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include <cstdint>
+#include <utility>
 
 #include "ecoformer/base/error.h"
 #include "ecoformer/models/pvt_v2.h"

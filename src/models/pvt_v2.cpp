@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "models/pyramid_config.h"
 #include "models/pyramid_layers.h"

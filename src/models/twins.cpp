@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "models/pyramid_config.h"
 #include "models/pyramid_layers.h"

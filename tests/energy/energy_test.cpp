@@ -498,14 +498,16 @@ TEST(CountedModels, TwinsIsTheSumOfItsLayers) {
       2 * counted_softmax_attention(9, 9, 2, 2) + counted_softmax_attention(12, 2, 2, 2);
   EXPECT_EQ(row.tokens, 12);
   EXPECT_EQ(row.attention_operations, attention);
-  EXPECT_EQ(row.operations,
-            attention + products(12 * 4 * 4) + norm(12, 4) +                // patches
-                products(4 * 18 * 16) +                                     // windows' qkv and proj
-                products(2 * 12 * 16 + 2 * 4 * 16 + 2 * 32) + norm(2, 4) +  // q, proj, sr, kv
-                2 * (products(2 * 12 * 4 * 12) + gelu(12 * 12)) +           // MLPs
-                4 * norm(12, 4) + Operations{.additions = 4 * 12 * 4} +     // norms and residuals
-                products(9 * 12 * 4) + Operations{.additions = 12 * 4} +    // position
-                norm(12, 4) + Operations{.additions = 12 * 4, .divisions = 4} + products(4 * 5));
+  const Operations patches = products(12 * 4 * 4) + norm(12, 4);
+  const Operations windows = products(4 * 18 * 16);  // qkv and proj
+  const Operations sub_sampled =                     // q, proj, sr, kv, norm
+      products(2 * 12 * 16 + 2 * 4 * 16 + 2 * 32) + norm(2, 4);
+  const Operations mlps = 2 * (products(2 * 12 * 4 * 12) + gelu(12 * 12));
+  const Operations around = 4 * norm(12, 4) + Operations{.additions = 4 * 12 * 4};
+  const Operations position = products(9 * 12 * 4) + Operations{.additions = 12 * 4};
+  const Operations mean{.additions = 12 * 4, .divisions = 4};
+  EXPECT_EQ(row.operations, attention + patches + windows + sub_sampled + mlps + around + position +
+                                norm(12, 4) + mean + products(4 * 5));
 }
 
 TEST(CountedModels, EcoNeedsLessThanSoftmaxAndGrowsWithTheImagesArea) {
