@@ -26,6 +26,30 @@ void expect_list(const char* key, const std::vector<std::int64_t>& list, std::si
   for (const std::int64_t value : list) expect_range(key, value, least, most);
 }
 
+std::int64_t linear_elements(std::int64_t inputs, std::int64_t outputs) {
+  return inputs * outputs + outputs;
+}
+
+std::int64_t attention_elements(const BlockPlan& block, std::int64_t width) {
+  const nn::AttentionOptions& o = block.attention;
+  std::int64_t total = linear_elements(width, width);  // proj
+  if (block.kind == BlockPlan::Kind::kSubSampled) {
+    total += linear_elements(width, width) + linear_elements(width, 2 * width);
+    if (block.pooled || block.reduction > 1) {
+      total += linear_elements(block.reduction * block.reduction * width, width) + 2 * width;
+    }
+    return total;
+  }
+  const std::int64_t projections = block.projection == nn::Projection::kTied ? 2 : 3;
+  total += linear_elements(width, projections * width);
+  if (o.mechanism == "eco") {
+    total += o.heads * o.supports * (o.bits + 1 + o.dim);
+    if (o.bandwidth == nn::Bandwidth::kFrozen) total += o.heads;
+    if (o.semantics == nn::Semantics::kExponential) total += o.heads;
+  }
+  return total;
+}
+
 }  // namespace
 
 void validate(const PyramidConfig& config) {
@@ -78,6 +102,27 @@ std::vector<MapSize> stage_maps(const PyramidPlan& plan, MapSize image) {
     maps.push_back(size);
   }
   return maps;
+}
+
+std::int64_t state_elements(const PyramidPlan& plan) {
+  const auto depthwise = [](std::int64_t width) { return linear_elements(9, width); };
+  std::int64_t total = 0;
+  for (const StagePlan& stage : plan.stages) {
+    const std::int64_t width = stage.width;
+    const std::int64_t hidden = stage.mlp_width;
+    total += linear_elements(stage.kernel * stage.kernel * stage.inputs, width) + 2 * width;
+    if (plan.position_conv) total += depthwise(width);
+    if (plan.stage_norms) total += 2 * width;
+    std::int64_t around =
+        4 * width + linear_elements(width, hidden) + linear_elements(hidden, width);
+    if (plan.depthwise_mlp) around += depthwise(hidden);
+    for (const BlockPlan& block : stage.blocks) {
+      total += around + attention_elements(block, width);
+    }
+  }
+  const std::int64_t last = plan.stages.back().width;
+  if (!plan.stage_norms) total += 2 * last;
+  return total + linear_elements(last, plan.classes);
 }
 
 PyramidImpl::PyramidImpl(PyramidPlan plan, const PyramidConfig& config, std::uint64_t seed)

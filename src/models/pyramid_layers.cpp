@@ -90,7 +90,8 @@ torch::Tensor SubSampledAttentionImpl::reduced(const torch::Tensor& x, MapSize s
   if (sr_.is_empty()) return x;
   const torch::Tensor map = to_map(x, size);
   if (!pooled_) return norm_(to_tokens(sr_(map)));
-  return reusing_gelu(norm_(to_tokens(sr_(torch::adaptive_avg_pool2d(map, kPooledSide)))));
+  return reusing_gelu(
+      norm_(to_tokens(sr_(torch::adaptive_avg_pool2d(map, {kPooledSide, kPooledSide})))));
 }
 
 torch::Tensor SubSampledAttentionImpl::forward(const torch::Tensor& x, MapSize size) {

@@ -120,6 +120,20 @@ void read_attention(const Shapes& shapes, const Family& family, PyramidConfig& c
   config.attention.mechanism = original ? kOriginalAttention : "softmax";
 }
 
+/// Refuses a configuration that asks for more than the file holds, before memory is taken for it.
+void check_size(const Shapes& shapes, const PyramidPlan& plan) {
+  double held = 0;
+  for (const auto& [name, shape] : shapes) {
+    double elements = 1;
+    for (const std::int64_t size : shape) elements *= static_cast<double>(size);
+    held += elements;
+  }
+  const std::int64_t needed = state_elements(plan);
+  if (held < static_cast<double>(needed)) {
+    refuse(fmt::format("{} elements, as the architecture has", needed), fmt::format("{:.0f}", held));
+  }
+}
+
 /// The entries of `known` where `found` has none.
 List completed(List found, const List& known) {
   for (std::size_t s = 0; s < found.size(); ++s) {
@@ -175,7 +189,7 @@ Recognised recognise_pvt_v2(const Shapes& shapes) {
         return known.linear == config.linear &&
                (config.linear || agree(config.sr_ratios, known.sr_ratios));
       });
-  plan(config);
+  check_size(shapes, plan(config));
   return {{"pvt_v2", to_json(config)}, std::move(variant)};
 }
 
@@ -197,7 +211,7 @@ Recognised recognise_twins(const Shapes& shapes) {
         return true;
       });
   if (config.attention.mechanism == kOriginalAttention && !windows) config.windows.clear();
-  plan(config);
+  check_size(shapes, plan(config));
   return {{"twins", to_json(config)}, std::move(variant)};
 }
 
@@ -264,12 +278,16 @@ Recognised recognise_by(const Metadata& metadata, const Shapes& shapes) {
     config["fused_last"] = attention == "sra" &&
                            has(shapes, family.block_name(static_cast<std::int64_t>(stages) - 1, 0) +
                                            "attn.qkv.weight");
-    return {{"pvt_v2", to_json(pvt_v2_config_from_json(config))}};
+    const PvtV2Config found = pvt_v2_config_from_json(config);
+    check_size(shapes, plan(found));
+    return {{"pvt_v2", to_json(found)}};
   }
   metadata.expect("qkv_bias", "True");
   config["patch_size"] = metadata.number("patch_size");
   config["windows"] = metadata.number("wss");
-  return {{"twins", to_json(twins_config_from_json(config))}};
+  const TwinsConfig found = twins_config_from_json(config);
+  check_size(shapes, plan(found));
+  return {{"twins", to_json(found)}};
 }
 
 }  // namespace

@@ -109,11 +109,12 @@ std::vector<std::shared_ptr<Classifier>> every_kind(const Tensor& images) {
   };
   const auto shrink = [](PyramidConfig& config, const char* mechanism) {
     config.widths = {8, 16, 24, 32};
-    config.depths = {2, 1, 2, 1};
+    config.depths = {2, 1, 1, 1};
     config.heads = {1, 2, 3, 4};
     config.classes = 5;
     config.attention.mechanism = mechanism;
     config.attention.supports = 4;
+    config.attention.bits = 4;
   };
   for (const char* mechanism : {kOriginalAttention, "softmax", "eco"}) {
     PvtV2Config pvt;

@@ -68,6 +68,12 @@ TEST_P(Variant, HasThePublishedSizeAndIsRecognised) {
       std::string(expected.attention) == "eco" ? std::ssize(model->attentions()) : 0;
   const auto state = io::state_of(*model);
   EXPECT_EQ(std::ssize(state), expected.tensors - hashes);
+  std::int64_t elements = 0;
+  for (const auto& [name, tensor] : state) elements += tensor.numel();
+  EXPECT_EQ(state_elements(architecture.type == "twins"
+                               ? plan(twins_config_from_json(architecture.config))
+                               : plan(pvt_v2_config_from_json(architecture.config))),
+            elements);
 
   const Recognised found = recognise(shapes_of(state));
   EXPECT_EQ(found.variant, expected.name);
@@ -211,6 +217,8 @@ TEST(Recognise, SaysWhatItCannotTell) {
   EXPECT_THAT(with("depths", "[]"), HasSubstr("expected 4 entries in 'depths'"));
   EXPECT_THAT(with("depths", "{}"), HasSubstr("expected a list of integers for 'depths'"));
   EXPECT_THAT(with("embed_dims", "[1e99]"), HasSubstr("'widths'"));
+  // What would take memory that the file does not account for.
+  EXPECT_THAT(with("depths", "[1, 2, 1, 200]"), HasSubstr("elements, as the architecture has"));
   EXPECT_THAT(with("layer_norm_eps", "0.1"), HasSubstr("'layer_norm_eps' to be 1e-06"));
   auto metadata = file.metadata;
   metadata.erase("num_heads");

@@ -87,6 +87,10 @@ struct PyramidPlan {
 /// The token maps of the stages for an image. Throws InputError if the image is too small for one.
 std::vector<MapSize> stage_maps(const PyramidPlan& plan, MapSize image);
 
+/// Elements of all parameters and buffers of the model, not counting the state of mechanisms other
+/// than `eco`: what a file must hold at the least before a model is built for it.
+std::int64_t state_elements(const PyramidPlan& plan);
+
 class PatchEmbedImpl;
 class PyramidBlockImpl;
 
