@@ -2,6 +2,8 @@
 
 #include "model_options.h"
 
+#include "command.h"
+
 namespace ecoformer::cli {
 
 void add_eco_options(CLI::App& command, ModelOptions& options) {
@@ -27,11 +29,10 @@ void add_eco_options(CLI::App& command, ModelOptions& options) {
       ->group(group);
 }
 
-void add_model_options(CLI::App& command, ModelOptions& options) {
+void add_model_options(CLI::App& command, ModelOptions& options,
+                       const std::vector<std::string>& models) {
   const std::string group = "Model";
-  command.add_option("--model", options.model, "Architecture")
-      ->check(CLI::IsMember({"sequence_encoder"}))
-      ->group(group);
+  command.add_option("--model", options.model, "Architecture")->check(one_of(models))->group(group);
   command.add_option("--width", options.config.width, "Channels of a token")->group(group);
   command.add_option("--layers", options.config.layers, "Encoder blocks")->group(group);
   command.add_option("--heads", options.config.heads, "Attention heads; the width is a multiple")

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <string>
+#include <vector>
 
 #include "ecoformer/models/sequence_encoder.h"
 
@@ -17,9 +18,11 @@ struct ModelOptions {
   std::string bandwidth = to_string(config.attention.bandwidth);
 };
 
-/// Adds the shape of the model and of EcoFormer attention; not what follows from the data, nor
-/// `--attention`, which not every command takes as one name.
-void add_model_options(CLI::App& command, ModelOptions& options);
+/// Adds `--model`, one of `models`, and the shape of the sequence encoder and of EcoFormer
+/// attention; not what follows from the data, nor `--attention`, which not every command takes as
+/// one name.
+void add_model_options(CLI::App& command, ModelOptions& options,
+                       const std::vector<std::string>& models = {"sequence_encoder"});
 
 /// Adds `--projection`, `--semantics`, `--bandwidth`, `--bits`, `--supports`, `--group-bits` alone.
 void add_eco_options(CLI::App& command, ModelOptions& options);

@@ -3,11 +3,16 @@
 #include "ecoformer/energy/energy.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "ecoformer/base/error.h"
 #include "ecoformer/kernels/codes.h"
+#include "ecoformer/models/classifier.h"
+#include "ecoformer/models/pvt_v2.h"
+#include "ecoformer/models/twins.h"
 #include "ecoformer/nn/hamming_attention.h"
 
 namespace ecoformer::energy {
@@ -43,23 +48,155 @@ Operations layer_norm(std::int64_t rows, std::int64_t width, Counting counting) 
 constexpr Operations kGelu{
     .multiplications = 11, .additions = 7, .exponentials = 1, .divisions = 1};
 
-Operations attention_of(const models::SequenceEncoderConfig& config, std::int64_t tokens,
-                        Counting counting) {
-  nn::AttentionOptions options = config.attention;
-  options.heads = config.heads;
-  options.dim = config.width / config.heads;
+/// A convolution of C_in channels with a k x k kernel on `pixels` outputs. `published` adds a
+/// multiplication and an addition an output for the bias; else it takes the addition that the first
+/// product does not need.
+Operations convolution(std::int64_t pixels, std::int64_t kernel, std::int64_t inputs,
+                       std::int64_t outputs, std::int64_t groups, Counting counting) {
+  const std::int64_t bias = counting == Counting::kPublished ? pixels * outputs : 0;
+  return multiply_adds(pixels * kernel * kernel * (inputs / groups) * outputs + bias);
+}
+
+/// What a layer does on `n` elements that `published` leaves out.
+Operations only_counted(std::int64_t n, const Operations& operations, Counting counting) {
+  return counting == Counting::kPublished ? Operations{} : n * operations;
+}
+
+constexpr Operations kAddition{.additions = 1};
+
+/// One layer's attention of `queries` tokens to `keys`, without projections.
+Operations attention_of(const nn::AttentionOptions& options, nn::Projection projection,
+                        std::int64_t queries, std::int64_t keys, Counting counting) {
   const bool published = counting == Counting::kPublished;
   if (options.mechanism == "softmax") {
-    return published ? published_softmax_attention(tokens, options.heads, options.dim)
-                     : counted_softmax_attention(tokens, options.heads, options.dim);
+    return published ? published_softmax_attention(queries, keys, options.heads, options.dim)
+                     : counted_softmax_attention(queries, keys, options.heads, options.dim);
   }
   if (options.mechanism == "eco") {
-    return published ? published_eco_attention(tokens, options.heads, options.dim, options.bits,
+    return published ? published_eco_attention(queries, options.heads, options.dim, options.bits,
                                                options.supports)
-                     : counted_eco_attention(tokens, options, config.projection);
+                     : counted_eco_attention(queries, options, projection);
   }
   throw InputError(
       fmt::format("energy: expected attention softmax or eco, got '{}'", options.mechanism));
+}
+
+/// Outputs a token of the projections before attention, in units of its width.
+std::int64_t projected(nn::Projection projection) {
+  return projection == nn::Projection::kTied ? 2 : 3;
+}
+
+std::string attention_name(const nn::AttentionOptions& attention) {
+  return attention.mechanism == "eco" ? "eco-" + nn::to_string(attention.semantics)
+                                      : attention.mechanism;
+}
+
+/// A layer's attention and what surrounds it.
+struct AttentionLayer {
+  Operations attention;
+  Operations rest;  ///< projections, and the reduction of the map
+};
+
+/// Average pooling of a map to 7 x 7 (LibTorch's adaptive_avg_pool2d): cell i sums from
+/// floor(i side / 7) to ceil((i + 1) side / 7) on either side, and divides by both extents.
+Operations adaptive_pooling(models::MapSize map, std::int64_t side, std::int64_t width) {
+  const auto extents = [&](std::int64_t length) {
+    std::int64_t total = 0;
+    for (std::int64_t i = 0; i < side; ++i) {
+      total += ((i + 1) * length + side - 1) / side - i * length / side;
+    }
+    return total;
+  };
+  return width * Operations{.additions = extents(map.height) * extents(map.width),
+                            .divisions = 2 * side * side};
+}
+
+/// The map that keys and values come from, and what making it takes.
+std::pair<std::int64_t, Operations> reduced_map(const models::BlockPlan& block, models::MapSize map,
+                                                std::int64_t width, Counting counting) {
+  models::MapSize reduced = map;
+  Operations made;
+  if (block.pooled) {
+    reduced = {models::kPooledSide, models::kPooledSide};
+    if (counting == Counting::kCounted) {
+      made = adaptive_pooling(map, models::kPooledSide, width) + reduced.tokens() * width * kGelu;
+    }
+  } else if (block.reduction > 1) {
+    reduced = {map.height / block.reduction, map.width / block.reduction};
+  } else {
+    return {map.tokens(), made};
+  }
+  const std::int64_t keys = reduced.tokens();
+  return {keys, made + convolution(keys, block.reduction, width, width, 1, counting) +
+                    layer_norm(keys, width, counting)};
+}
+
+AttentionLayer attention_layer(const models::BlockPlan& block, models::MapSize map,
+                               std::int64_t width, Counting counting) {
+  using Kind = models::BlockPlan::Kind;
+  const std::int64_t n = map.tokens();
+  const auto attend = [&](std::int64_t queries, std::int64_t keys) {
+    return attention_of(block.attention, block.projection, queries, keys, counting);
+  };
+  switch (block.kind) {
+    case Kind::kSubSampled: {
+      const auto [keys, reduction] = reduced_map(block, map, width, counting);
+      return {attend(n, keys), linear(n, width, width) + reduction +
+                                   linear(keys, width, 2 * width) + linear(n, width, width)};
+    }
+    case Kind::kWindow: {
+      // Padded to whole windows, and computed there too.
+      const auto windows = [&](std::int64_t side) {
+        return (side + block.window - 1) / block.window;
+      };
+      const std::int64_t total = windows(map.height) * windows(map.width);
+      const std::int64_t tokens = block.window * block.window;
+      return {total * attend(tokens, tokens),
+              linear(total * tokens, width, projected(block.projection) * width) +
+                  linear(total * tokens, width, width)};
+    }
+    case Kind::kDense:
+      break;
+  }
+  return {attend(n, n),
+          linear(n, width, projected(block.projection) * width) + linear(n, width, width)};
+}
+
+/// Counts an image through a pyramid into `row`.
+void count_pyramid(const models::PyramidPlan& plan, models::MapSize image, Row& row) {
+  const Counting counting = row.counting;
+  const std::vector<models::MapSize> maps = models::stage_maps(plan, image);
+  Operations total;
+  for (std::size_t s = 0; s < maps.size(); ++s) {
+    const models::StagePlan& stage = plan.stages[s];
+    const std::int64_t n = maps[s].tokens();
+    const std::int64_t width = stage.width;
+    const Operations depthwise_of_width = convolution(n, 3, width, width, width, counting);
+    total = total + convolution(n, stage.kernel, stage.inputs, width, 1, counting) +
+            layer_norm(n, width, counting);
+    Operations mlp = linear(n, width, stage.mlp_width) + linear(n, stage.mlp_width, width) +
+                     only_counted(n * stage.mlp_width, kGelu, counting);
+    if (plan.depthwise_mlp) {
+      mlp = mlp + convolution(n, 3, stage.mlp_width, stage.mlp_width, stage.mlp_width, counting);
+    }
+    for (const models::BlockPlan& block : stage.blocks) {
+      const AttentionLayer layer = attention_layer(block, maps[s], width, counting);
+      row.attention_operations = row.attention_operations + layer.attention;
+      total = total + 2 * layer_norm(n, width, counting) + layer.attention + layer.rest + mlp +
+              only_counted(2 * n * width, kAddition, counting);
+    }
+    if (plan.position_conv) {
+      total = total + depthwise_of_width + only_counted(n * width, kAddition, counting);
+    }
+    const bool last = s + 1 == maps.size();
+    if (plan.stage_norms || last) total = total + layer_norm(n, width, counting);
+    if (last) {
+      total = total + linear(1, width, plan.classes) +
+              only_counted(width, {.additions = n, .divisions = 1}, counting);  // mean
+    }
+  }
+  row.tokens = maps.front().tokens();
+  row.operations = total;
 }
 
 }  // namespace
@@ -96,9 +233,10 @@ std::string to_string(Counting counting) {
   return counting == Counting::kPublished ? "published" : "counted";
 }
 
-Operations published_softmax_attention(std::int64_t n, std::int64_t heads, std::int64_t dim) {
-  const std::int64_t width = heads * dim;
-  return {.multiplications = 2 * n * n * width + heads * n * n, .additions = 2 * n * n * width};
+Operations published_softmax_attention(std::int64_t queries, std::int64_t keys, std::int64_t heads,
+                                       std::int64_t dim) {
+  const std::int64_t pairs = heads * queries * keys;
+  return {.multiplications = pairs * (2 * dim + 1), .additions = pairs * 2 * dim};
 }
 
 Operations published_eco_attention(std::int64_t n, std::int64_t heads, std::int64_t dim,
@@ -109,13 +247,14 @@ Operations published_eco_attention(std::int64_t n, std::int64_t heads, std::int6
              .additions = 2 * supports * dim + supports * bits + 2 * bits + 2 * bits * dim + dim};
 }
 
-Operations counted_softmax_attention(std::int64_t n, std::int64_t heads, std::int64_t dim) {
+Operations counted_softmax_attention(std::int64_t queries, std::int64_t keys, std::int64_t heads,
+                                     std::int64_t dim) {
   // A pair: the scaled score, its distance from the row's maximum, exp, the row's sum, the weighted
   // value. The row is divided once, by its inverse sum.
   const Operations pair =
       multiply_adds(2 * dim) + Operations{.multiplications = 1, .additions = 2, .exponentials = 1};
   const Operations row{.multiplications = dim, .divisions = 1};
-  return heads * (n * n * pair + n * row);
+  return heads * (queries * keys * pair + queries * row);
 }
 
 Operations counted_encode(std::int64_t n, const nn::AttentionOptions& o) {
@@ -183,29 +322,46 @@ Row count(const models::SequenceEncoderConfig& config, std::int64_t n, Counting 
                                  config.positions, n));
   }
   const std::int64_t width = config.width;
-  const std::int64_t projected = config.projection == nn::Projection::kTied ? 2 : 3;
-  const Operations attention = attention_of(config, n, counting);
+  nn::AttentionOptions options = config.attention;
+  options.heads = config.heads;
+  options.dim = width / config.heads;
+  const Operations attention = attention_of(options, config.projection, n, n, counting);
 
-  Operations layer = 2 * layer_norm(n, width, counting) + linear(n, width, projected * width) +
-                     attention + linear(n, width, width) + linear(n, width, config.mlp_width) +
-                     linear(n, config.mlp_width, width);
-  Operations rest = layer_norm(n, width, counting) + linear(1, width, config.head_width) +
-                    linear(1, config.head_width, config.classes);
-  if (counting == Counting::kCounted) {
-    layer =
-        layer + n * config.mlp_width * kGelu + Operations{.additions = 2 * n * width};  // residuals
-    // Positions added, and the mean over tokens.
-    rest = rest + Operations{.additions = 2 * n * width, .divisions = width};
-  }
+  const Operations layer =
+      2 * layer_norm(n, width, counting) + linear(n, width, projected(config.projection) * width) +
+      attention + linear(n, width, width) + linear(n, width, config.mlp_width) +
+      linear(n, config.mlp_width, width) + only_counted(n * config.mlp_width, kGelu, counting) +
+      only_counted(2 * n * width, kAddition, counting);  // residuals
+  const Operations rest = layer_norm(n, width, counting) + linear(1, width, config.head_width) +
+                          linear(1, config.head_width, config.classes) +
+                          only_counted(n * width, kAddition, counting) +  // positions
+                          only_counted(width, {.additions = n, .divisions = 1}, counting);  // mean
 
-  const bool eco = config.attention.mechanism == "eco";
   return {.model = "sequence_encoder",
-          .attention =
-              eco ? "eco-" + nn::to_string(config.attention.semantics) : config.attention.mechanism,
+          .attention = attention_name(config.attention),
           .counting = counting,
           .tokens = n,
           .operations = config.layers * layer + rest,
           .attention_operations = config.layers * attention};
+}
+
+Row count(const models::Architecture& architecture, models::MapSize input, Counting counting) {
+  const auto& [type, config] = architecture;
+  if (type == "sequence_encoder") {
+    return count(models::sequence_encoder_config_from_json(config), input.tokens(), counting);
+  }
+  Row row;
+  row.model = type;
+  row.counting = counting;
+  const auto count_image = [&](const auto& pyramid) {
+    row.attention = attention_name(pyramid.attention);
+    count_pyramid(plan(pyramid), input, row);
+    return row;
+  };
+  if (type == "pvt_v2") return count_image(models::pvt_v2_config_from_json(config));
+  if (type == "twins") return count_image(models::twins_config_from_json(config));
+  throw InputError(fmt::format("energy: expected a model of type {}, got '{}'",
+                               fmt::join(models::classifier_types(), ", "), type));
 }
 
 }  // namespace ecoformer::energy

@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <torch/torch.h>
 
+#include <nlohmann/json.hpp>
+
 #include "ecoformer/base/error.h"
 
 namespace ecoformer::models {
@@ -102,10 +104,8 @@ std::vector<std::shared_ptr<nn::Attention>> SequenceEncoderImpl::attentions() co
   return found;
 }
 
-void SequenceEncoderImpl::use_generator(const at::Generator& generator) {
-  for (const auto& module : modules()) {
-    if (auto* dropout = module->as<nn::Dropout>()) dropout->use_generator(generator);
-  }
+nlohmann::json SequenceEncoderImpl::config_json() const {
+  return to_json(config_);
 }
 
 }  // namespace ecoformer::models

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <mutex>
+#include <vector>
 
 #include "ecoformer/base/error.h"
 
@@ -75,24 +76,49 @@ class SeededDropout : public torch::autograd::Function<SeededDropout> {
   }
 };
 
+double checked(const char* layer, double probability) {
+  if (!(probability >= 0 && probability < 1)) {
+    throw Error(fmt::format("{}: expected a probability in [0, 1), got {}", layer, probability));
+  }
+  return probability;
+}
+
+void check_generator(const char* layer, const at::Generator& generator) {
+  if (generator.defined()) return;
+  throw Error(
+      fmt::format("{}: expected a generator for training, got none\n"
+                  "hint: call use_generator on the model before training it",
+                  layer));
+}
+
 }  // namespace
 
-DropoutImpl::DropoutImpl(double probability) : probability_(probability) {
-  if (!(probability >= 0 && probability < 1)) {
-    throw Error(fmt::format("dropout: expected a probability in [0, 1), got {}", probability));
-  }
-}
+DropoutImpl::DropoutImpl(double probability) : probability_(checked("dropout", probability)) {}
 
 torch::Tensor DropoutImpl::forward(const torch::Tensor& x) {
   if (!is_training() || probability_ == 0) return x;
-  if (!generator_.defined()) {
-    throw Error(
-        "dropout: expected a generator for training, got none\n"
-        "hint: call use_generator on the model before training it");
-  }
+  check_generator("dropout", generator_);
   const std::scoped_lock lock(generator_.mutex());
   const std::uint64_t seed = at::check_generator<at::CPUGeneratorImpl>(generator_)->random64();
   return SeededDropout::apply(x, probability_, static_cast<std::int64_t>(seed));
+}
+
+DropPathImpl::DropPathImpl(double probability) : probability_(checked("drop path", probability)) {}
+
+torch::Tensor DropPathImpl::forward(const torch::Tensor& x) {
+  if (!is_training() || probability_ == 0) return x;
+  check_generator("drop path", generator_);
+  std::vector<std::int64_t> shape(static_cast<std::size_t>(x.dim()), 1);
+  shape[0] = x.size(0);
+  const double kept = 1 - probability_;
+  return x * torch::empty(shape, x.options()).bernoulli_(kept, generator_).div_(kept);
+}
+
+void use_generator(torch::nn::Module& model, const at::Generator& generator) {
+  for (const auto& module : model.modules()) {
+    if (auto* dropout = module->as<Dropout>()) dropout->use_generator(generator);
+    if (auto* path = module->as<DropPath>()) path->use_generator(generator);
+  }
 }
 
 }  // namespace ecoformer::nn

@@ -36,6 +36,10 @@ TEST(BadInput, Usage) {
   expect_failure({"energy", "--wings", "2"}, 2, "--wings");
   expect_failure({"energy", "--model", "giant"}, 2, "giant");
   expect_failure({"energy", "--attention", "hope"}, 2, "hope");
+  expect_failure({"energy", "--attention", "original"}, 2, "original");
+  expect_failure({"energy", "--image-size", "224"}, 2, "--image-size");
+  expect_failure({"energy", "--model", "pvt_v2_b0", "--tokens", "100"}, 2, "--tokens");
+  expect_failure({"energy", "--model", "pvt_v2_b0", "--image-size", "16"}, 2, "16 x 16 pixels");
   expect_failure({"energy", "--format", "xml"}, 2, "--format");
   expect_failure({"energy", "--tokens", "many"}, 2, "--tokens");
   expect_failure({"energy", "--bits", "65"}, 2, "bits");

@@ -86,6 +86,27 @@ TEST(Usage, EnergyReportsTheSameRowsInEveryFormat) {
   EXPECT_EQ(std::count(table.out.begin(), table.out.end(), '\n'), 2 + 8);
 }
 
+TEST(Usage, EnergyOfVisionModelsIsThePapers) {
+  const Outcome b0 =
+      run({"energy", "--model", "pvt_v2_b0", "--attention", "original,softmax,ecoformer",
+           "--counting", "published", "--format", "json"});
+  ASSERT_EQ(b0.code, 0) << b0.err;
+  const nlohmann::json rows = b0.json();
+  ASSERT_EQ(rows.size(), 3U);
+  // In mJ to two decimals: original (an independent count of it), softmax, EcoFormer; 73 % saved.
+  EXPECT_NEAR(rows[0]["energy_mj"].get<double>(), 2.61, 0.02 * 2.61);
+  EXPECT_NEAR(rows[1]["energy_mj"].get<double>(), 9.25, 0.005);
+  EXPECT_NEAR(rows[2]["energy_mj"].get<double>(), 2.49, 0.005);
+  EXPECT_EQ(rows[2]["image_size"], 224);
+  EXPECT_EQ(rows[2]["attention"], "eco-official");
+
+  const Outcome all = run({"energy", "--model", "all", "--image-size", "224,512"});
+  EXPECT_EQ(all.code, 0) << all.err;
+  // 13 models, two sizes, three kinds of attention, two countings.
+  EXPECT_EQ(std::count(all.out.begin(), all.out.end(), '\n'), 2 + 13 * 2 * 3 * 2);
+  EXPECT_THAT(all.out, HasSubstr("attention_share"));
+}
+
 TEST(Usage, DumpedConfigurationCanBeReadBack) {
   const Folder folder;
   const Outcome first = run({"train", "--dump-config", "--width", "48", "--heads", "3"});

@@ -177,5 +177,24 @@ TEST(Dropout, IsTheSameForAnyNumberOfThreads) {
   EXPECT_TRUE(torch::equal(draw(1), draw(3)));
 }
 
+TEST(DropPath, DropsWholeSamplesAndIsFreeOtherwise) {
+  DropPath path(0.25);
+  const auto x = torch::ones({1000, 2, 3}).requires_grad_();
+  EXPECT_THROW(path(x), Error);
+  use_generator(*path, at::make_generator<at::CPUGeneratorImpl>(3));
+  const auto y = path(x);
+  use_generator(*path, at::make_generator<at::CPUGeneratorImpl>(3));
+  EXPECT_TRUE(torch::equal(path(x), y));
+  const auto kept = y.select(1, 0).select(1, 0).gt(0);
+  EXPECT_TRUE(torch::equal(y, (kept.to(torch::kFloat) / 0.75F).view({-1, 1, 1}).expand_as(y)));
+  // As above: five standard deviations of a share of 1000 draws.
+  EXPECT_NEAR(kept.to(torch::kFloat64).mean().item<double>(), 0.75, 0.07);
+  y.sum().backward();
+  EXPECT_TRUE(torch::equal(x.grad(), y));
+  path->eval();
+  EXPECT_TRUE(path(x).is_same(x));
+  EXPECT_THROW(DropPath(1.0), Error);
+}
+
 }  // namespace
 }  // namespace ecoformer::nn

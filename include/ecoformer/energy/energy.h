@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "ecoformer/models/architecture.h"
+#include "ecoformer/models/pyramid.h"
 #include "ecoformer/models/sequence_encoder.h"
 
 namespace ecoformer::energy {
@@ -50,16 +52,19 @@ double area_mm2(const Operations& operations);
 enum class Counting { kPublished, kCounted };
 std::string to_string(Counting counting);
 
-/// The authors' count of one layer's attention without its projections, N tokens, H heads of D
-/// channels (get_energy.py). Their script fixes b = 16 and m = 25 whatever the model has; these
+/// The authors' count of one layer's attention without its projections, H heads of D channels
+/// (get_energy.py): `queries` tokens that attend to `keys`, in EcoFormer N tokens to one another.
+/// Their script fixes b = 16 and m = 25 whatever the model has; these
 /// functions take the model's own, and agree with the script at 16 and 25.
-Operations published_softmax_attention(std::int64_t tokens, std::int64_t heads, std::int64_t dim);
+Operations published_softmax_attention(std::int64_t queries, std::int64_t keys, std::int64_t heads,
+                                       std::int64_t dim);
 Operations published_eco_attention(std::int64_t tokens, std::int64_t heads, std::int64_t dim,
                                    std::int64_t bits, std::int64_t supports);
 
 /// The count of one layer's softmax attention: scores, scaling, exponentials, sums, weighted
 /// values.
-Operations counted_softmax_attention(std::int64_t tokens, std::int64_t heads, std::int64_t dim);
+Operations counted_softmax_attention(std::int64_t queries, std::int64_t keys, std::int64_t heads,
+                                     std::int64_t dim);
 
 /// The parts of one head's EcoFormer attention, as the kernels do them.
 ///
@@ -74,10 +79,10 @@ Operations counted_eco_attention(std::int64_t tokens, const nn::AttentionOptions
 /// One line of a report.
 struct Row {
   std::string model;
-  std::string attention;  ///< softmax, or eco with its semantics
+  std::string attention;  ///< original, softmax, or eco with its semantics
   Counting counting = Counting::kPublished;
-  std::int64_t tokens = 0;
-  Operations operations;            ///< of the whole model, one sequence
+  std::int64_t tokens = 0;          ///< of the sequence, or of an image's first stage
+  Operations operations;            ///< of the whole model, one sequence or image
   Operations attention_operations;  ///< of its attention without the projections, all layers
 };
 
@@ -85,5 +90,11 @@ struct Row {
 /// InputError if the configuration is not valid, `tokens` is less than 1 or exceeds its positions,
 /// or the attention mechanism has no count.
 Row count(const models::SequenceEncoderConfig& config, std::int64_t tokens, Counting counting);
+
+/// Counts one input through a model of any type: an image of size `input`, or a sequence of its
+/// number of tokens. `published` takes convolutions with their bias and linear layers without, and
+/// neither activations, pooling nor residual additions, as the authors' script does. Throws
+/// InputError if the architecture is not valid, can not take such an input, or has no count.
+Row count(const models::Architecture& architecture, models::MapSize input, Counting counting);
 
 }  // namespace ecoformer::energy

@@ -12,8 +12,10 @@
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <string>
 #include <vector>
 
+#include "ecoformer/models/classifier.h"
 #include "ecoformer/nn/dropout.h"
 #include "ecoformer/nn/multi_head_attention.h"
 
@@ -73,7 +75,7 @@ class EncoderBlockImpl : public torch::nn::Module {
 TORCH_MODULE(EncoderBlock);
 
 /// Token and position embedding, pre-norm blocks, mean over real tokens, two-layer classifier.
-class SequenceEncoderImpl : public torch::nn::Module {
+class SequenceEncoderImpl : public Classifier {
  public:
   /// Weights are drawn from the generator seeded `seed`: the same seed, the same weights.
   explicit SequenceEncoderImpl(SequenceEncoderConfig config, std::uint64_t seed = 0);
@@ -81,13 +83,12 @@ class SequenceEncoderImpl : public torch::nn::Module {
   /// tokens [B, N] int64, mask [B, N] bool (true: real) -> logits [B, classes]. A sample without
   /// any real token pools to zeros. Throws InputError if N exceeds the positions or an id the
   /// vocabulary.
-  torch::Tensor forward(const torch::Tensor& tokens, const torch::Tensor& mask);
+  torch::Tensor forward(const torch::Tensor& tokens, const torch::Tensor& mask) override;
 
-  /// The attention mechanisms, first layer first.
-  std::vector<std::shared_ptr<nn::Attention>> attentions() const;
-
-  /// Every dropout of the model draws from `generator` from now on.
-  void use_generator(const at::Generator& generator);
+  std::vector<std::shared_ptr<nn::Attention>> attentions() const override;
+  std::int64_t classes() const override { return config_.classes; }
+  std::string type() const override { return "sequence_encoder"; }
+  nlohmann::json config_json() const override;
 
   const SequenceEncoderConfig& config() const { return config_; }
 

@@ -25,4 +25,24 @@ class DropoutImpl : public torch::nn::Module {
 };
 TORCH_MODULE(Dropout);
 
+/// Zeroes whole samples x[b] with `probability` and scales the rest by 1 / (1 - probability) while
+/// training; the identity otherwise (stochastic depth, Huang et al. 2016). For the branch of a
+/// residual layer. Throws Error outside [0, 1).
+class DropPathImpl : public torch::nn::Module {
+ public:
+  explicit DropPathImpl(double probability);
+  /// Throws Error if it is to drop something and no generator has been set.
+  torch::Tensor forward(const torch::Tensor& x);
+  /// Draws from `generator` from now on; one generator may serve a whole model.
+  void use_generator(at::Generator generator) { generator_ = std::move(generator); }
+
+ private:
+  double probability_;
+  at::Generator generator_;
+};
+TORCH_MODULE(DropPath);
+
+/// Every Dropout and DropPath within `model` draws from `generator` from now on.
+void use_generator(torch::nn::Module& model, const at::Generator& generator);
+
 }  // namespace ecoformer::nn

@@ -1,0 +1,50 @@
+// What every model of this library is to those that train, convert and run it: a classifier.
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <torch/nn/module.h>
+#include <torch/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "ecoformer/nn/attention.h"
+
+namespace ecoformer::models {
+
+/// A model from inputs to class logits, whose attention mechanisms can be observed and replaced.
+class Classifier : public torch::nn::Module {
+ public:
+  /// inputs: tokens [B, N] int64 or images [B, channels, H, W]; mask [B, N] bool (true: real), or
+  /// undefined for inputs that are never padded -> logits [B, classes]. Throws InputError if the
+  /// model can not take them.
+  virtual torch::Tensor forward(const torch::Tensor& inputs, const torch::Tensor& mask) = 0;
+
+  /// The attention mechanisms of all layers that EcoFormer replaces, first layer first. As many for
+  /// every kind of attention, so that a dense model and its conversion match one to one.
+  virtual std::vector<std::shared_ptr<nn::Attention>> attentions() const = 0;
+
+  /// Every dropout and drop path of the model draws from `generator` from now on.
+  void use_generator(const at::Generator& generator);
+
+  virtual std::int64_t classes() const = 0;
+
+  /// The architecture's name in `make_classifier`: sequence_encoder, pvt_v2, twins.
+  virtual std::string type() const = 0;
+
+  /// The configuration that `make_classifier` takes.
+  virtual nlohmann::json config_json() const = 0;
+};
+
+/// Builds a model with weights drawn from the generator seeded `seed`. Throws InputError for an
+/// unknown type, and for a configuration that is not valid.
+std::shared_ptr<Classifier> make_classifier(const std::string& type, const nlohmann::json& config,
+                                            std::uint64_t seed = 0);
+
+/// The types `make_classifier` knows.
+std::vector<std::string> classifier_types();
+
+}  // namespace ecoformer::models
