@@ -213,7 +213,7 @@ struct Operator {
     const std::int64_t real_keys = count_real(masks.keys, b, keys);
     const auto width = used_group_bits(semantics, layout.group_bits, real_queries + real_keys);
     return {.layout = {.bits = layout.bits, .group_bits = static_cast<int>(width)},
-            .by_pairs = attends_by_pairs(layout.bits, width, real_queries, real_keys),
+            .by_pairs = attends_by_pairs(layout.bits, width, real_keys),
             .profile = profile(h),
             .query_mask = mask_row(masks.queries, b),
             .key_mask = mask_row(masks.keys, b)};
@@ -681,13 +681,12 @@ std::int64_t used_group_bits(Semantics semantics, std::int64_t group_bits,
   return real_tokens < 1024 ? 4 : 8;
 }
 
-bool attends_by_pairs(std::int64_t bits, std::int64_t group_bits, std::int64_t real_queries,
-                      std::int64_t real_keys) {
+bool attends_by_pairs(std::int64_t bits, std::int64_t group_bits, std::int64_t real_keys) {
   const CodeLayout layout{.bits = static_cast<int>(bits),
                           .group_bits = static_cast<int>(group_bits)};
   // A mix takes w operations a row and channel, a pair two and the lookup of its weight: measured,
   // as much as five (attend_by_pairs and attend_by_tables in benchmarks/kernels_bench.cpp).
-  return 5 * real_queries * real_keys < 2 * layout.total_rows() * layout.width(0);
+  return 5 * real_keys * real_keys < 2 * layout.total_rows() * layout.width(0);
 }
 
 torch::Tensor hamming_attention(const torch::Tensor& q, const torch::Tensor& k,
