@@ -72,7 +72,7 @@ constexpr std::string_view kBuiltins =
 constexpr std::string_view kPaths =
     "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath";
 constexpr std::string_view kMultiarray = "_reconstruct scalar";
-constexpr std::array<DataModule, 18> kDataModules{
+constexpr std::array<DataModule, 20> kDataModules{
     {{"__builtin__", kBuiltins},
      {"builtins", kBuiltins},
      {"_codecs", "encode"},
@@ -85,6 +85,8 @@ constexpr std::array<DataModule, 18> kDataModules{
      {"numpy", "dtype ndarray"},
      {"numpy.core.multiarray", kMultiarray},
      {"numpy._core.multiarray", kMultiarray},
+     {"numpy.core.numeric", "_frombuffer"},
+     {"numpy._core.numeric", "_frombuffer"},
      {"pathlib", kPaths},
      {"pathlib._local", kPaths},
      {"torch",
