@@ -3,8 +3,8 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <optional>
+#include <utility>
 
 #include "ecoformer/base/error.h"
 #include "io/quote.h"

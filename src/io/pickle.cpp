@@ -9,7 +9,6 @@
 #include <bit>
 #include <limits>
 #include <map>
-#include <optional>
 #include <string_view>
 #include <utility>
 

@@ -8,13 +8,13 @@
 #include <cstdint>
 #include <fstream>
 #include <map>
+#include <span>
 #include <utility>
 
 #include "ecoformer/io/pth_index.h"
 #include "io/bytes.h"
 #include "io/fail.h"
 #include "io/open_file.h"
-#include "io/quote.h"
 #include "io/scalar_type.h"
 
 namespace ecoformer::io {

@@ -20,10 +20,6 @@ std::string official_pvt_name(std::string_view name);
 /// The inverse of `official_pvt_name`.
 std::string timm_pvt_name(std::string_view name);
 
-/// `state` with each name replaced by `rename(name)`. Throws InputError if two names become one.
-template <typename T, typename Rename>
-std::map<std::string, T> rename_keys(const std::map<std::string, T>& state, const Rename& rename);
-
 /// Whether `state` has timm's names of PVTv2: the authors' have no `patch_embed.proj.weight`.
 template <typename T>
 bool has_timm_pvt_names(const std::map<std::string, T>& state) {
@@ -33,6 +29,7 @@ bool has_timm_pvt_names(const std::map<std::string, T>& state) {
 /// Throws the InputError of `rename_keys`.
 [[noreturn]] void fail_renaming(const std::string& name);
 
+/// `state` with each name replaced by `rename(name)`. Throws InputError if two names become one.
 template <typename T, typename Rename>
 std::map<std::string, T> rename_keys(const std::map<std::string, T>& state, const Rename& rename) {
   std::map<std::string, T> renamed;
