@@ -1,13 +1,16 @@
-// `inspect`: what is in a safetensors file and, if it is one of ours, in a checkpoint.
+// `inspect`: what is in a file of tensors and, if it is one of ours, in a checkpoint.
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <map>
 #include <memory>
 #include <string>
 
 #include "command.h"
+#include "ecoformer/io/pth_index.h"
 #include "ecoformer/io/safetensors_header.h"
+#include "ecoformer/io/tensor_file.h"
 #include "ecoformer/train/checkpoint.h"
 #include "report.h"
 
@@ -19,11 +22,15 @@ struct Options {
   Format format = Format::kTable;
 };
 
+void add_row(Report& report, const std::string& kind, const std::string& name,
+             const std::string& value) {
+  report.add({{"kind", kind}, {"name", name}, {"dtype", ""}, {"shape", ""}, {"value", value}});
+}
+
 /// Adds what a checkpoint means beyond its tensors.
 void add_checkpoint(Report& report, const train::Checkpoint& checkpoint) {
   const auto add = [&report](const std::string& name, const std::string& value) {
-    report.add(
-        {{"kind", "checkpoint"}, {"name", name}, {"dtype", ""}, {"shape", ""}, {"value", value}});
+    add_row(report, "checkpoint", name, value);
   };
   const auto config = models::to_json(checkpoint.model->config());
   for (const auto& [key, value] : config.items()) {
@@ -50,24 +57,47 @@ void add_checkpoint(Report& report, const train::Checkpoint& checkpoint) {
   }
 }
 
-void run(const Options& options) {
-  const io::SafetensorsHeader header = io::read_safetensors_header(options.file);
-  Report report;
-  const auto format = header.metadata.find("format");
-  if (format != header.metadata.end() && format->second.rfind("ecoformer-checkpoint", 0) == 0) {
-    add_checkpoint(report, train::load_checkpoint(options.file));
-  } else {
-    for (const auto& [key, value] : header.metadata) {
-      report.add(
-          {{"kind", "metadata"}, {"name", key}, {"dtype", ""}, {"shape", ""}, {"value", value}});
-    }
-  }
-  for (const io::TensorInfo& tensor : header.tensors) {
+void add_metadata(Report& report, const std::map<std::string, std::string>& metadata) {
+  for (const auto& [key, value] : metadata) add_row(report, "metadata", key, value);
+}
+
+template <typename Tensors>
+void add_tensors(Report& report, const Tensors& tensors) {
+  for (const auto& tensor : tensors) {
     report.add({{"kind", "tensor"},
                 {"name", tensor.name},
                 {"dtype", tensor.dtype},
                 {"shape", shape_text(tensor.shape)},
                 {"value", ""}});
+  }
+}
+
+void add_safetensors(Report& report, const std::string& file) {
+  const io::SafetensorsHeader header = io::read_safetensors_header(file);
+  const auto format = header.metadata.find("format");
+  if (format != header.metadata.end() && format->second.rfind("ecoformer-checkpoint", 0) == 0) {
+    add_checkpoint(report, train::load_checkpoint(file));
+  } else {
+    add_metadata(report, header.metadata);
+  }
+  add_tensors(report, header.tensors);
+}
+
+void add_pth(Report& report, const std::string& file) {
+  const io::PthIndex index = io::read_pth_index(file);
+  add_metadata(report, index.metadata);
+  for (const io::PthIgnored& entry : index.ignored) {
+    add_row(report, "ignored", entry.name, entry.what);
+  }
+  add_tensors(report, index.tensors);
+}
+
+void run(const Options& options) {
+  Report report;
+  if (io::tensor_format(options.file) == io::TensorFormat::kPth) {
+    add_pth(report, options.file);
+  } else {
+    add_safetensors(report, options.file);
   }
   report.print(options.format);
 }
@@ -78,8 +108,9 @@ void add_inspect(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
       "inspect",
-      "Tensors and metadata of a safetensors file; model, hash state and progress of a checkpoint");
-  command->add_option("file", options->file, "safetensors file")->required();
+      "Tensors and metadata of a safetensors or torch.save file; model, hash state and progress of "
+      "a checkpoint");
+  command->add_option("file", options->file, "safetensors or torch.save file (.pth)")->required();
   add_format_option(*command, options->format);
   command->callback([options] { run(*options); });
 }

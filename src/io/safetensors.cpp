@@ -7,7 +7,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstring>
 #include <fstream>
@@ -19,43 +18,19 @@
 #include "ecoformer/base/error.h"
 #include "io/open_file.h"
 #include "io/quote.h"
+#include "io/scalar_type.h"
 
 namespace ecoformer::io {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "the format is little-endian");
 
-constexpr std::array<std::pair<std::string_view, at::ScalarType>, 16> kTypes{
-    {{"BOOL", at::kBool},
-     {"U8", at::kByte},
-     {"I8", at::kChar},
-     {"U16", at::kUInt16},
-     {"I16", at::kShort},
-     {"U32", at::kUInt32},
-     {"I32", at::kInt},
-     {"U64", at::kUInt64},
-     {"I64", at::kLong},
-     {"F16", at::kHalf},
-     {"BF16", at::kBFloat16},
-     {"F32", at::kFloat},
-     {"F64", at::kDouble},
-     {"C64", at::kComplexFloat},
-     {"F8_E5M2", at::kFloat8_e5m2},
-     {"F8_E4M3", at::kFloat8_e4m3fn}}};
-
-/// `name` is one that the header accepted.
-at::ScalarType type_of(std::string_view name) {
-  return std::find_if(kTypes.begin(), kTypes.end(),
-                      [name](const auto& entry) { return entry.first == name; })
-      ->second;
-}
-
 /// Makes the tensors of `header`; `fill(offset, destination, bytes)` fetches their data.
 template <typename Fill>
 TensorFile load(SafetensorsHeader header, const std::string& source, const Fill& fill) {
   TensorFile file{.tensors = {}, .metadata = std::move(header.metadata), .source = source};
   for (const TensorInfo& info : header.tensors) {
-    at::Tensor tensor = at::empty(info.shape, type_of(info.dtype));
+    at::Tensor tensor = at::empty(info.shape, scalar_type_of(info.dtype));
     auto* data = static_cast<unsigned char*>(tensor.data_ptr());
     if (info.bytes > 0) fill(info.offset, data, info.bytes);
     // Any other bool is undefined behaviour in C++.
@@ -90,9 +65,9 @@ std::vector<Entry> ordered_entries(const std::filesystem::path& path, const Tens
     if (!tensor.defined()) fail("an undefined tensor");
     if (tensor.layout() != at::kStrided || tensor.is_quantized()) fail("another layout");
     const auto* type = std::find_if(
-        kTypes.begin(), kTypes.end(),
+        kScalarTypes.begin(), kScalarTypes.end(),
         [&tensor = tensor](const auto& t) { return t.second == tensor.scalar_type(); });
-    if (type == kTypes.end()) fail(at::toString(tensor.scalar_type()));
+    if (type == kScalarTypes.end()) fail(at::toString(tensor.scalar_type()));
     entries.push_back({&name, &tensor, type->first});
   }
   std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {

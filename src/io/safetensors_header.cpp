@@ -10,12 +10,14 @@
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <tuple>
 #include <utility>
 
-#include "ecoformer/base/error.h"
+#include "io/dtype.h"
+#include "io/fail.h"
 #include "io/open_file.h"
 #include "io/quote.h"
 
@@ -24,35 +26,7 @@ namespace {
 
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::uint64_t kLongestHeader = 100'000'000;
-/// What torch's operators accept.
-constexpr std::size_t kMostDimensions = 64;
 constexpr std::string_view kMetadataKey = "__metadata__";
-
-struct Dtype {
-  std::string_view name;
-  std::uint64_t bytes;
-};
-constexpr std::array<Dtype, 16> kDtypes{{{"BOOL", 1},
-                                         {"U8", 1},
-                                         {"I8", 1},
-                                         {"U16", 2},
-                                         {"I16", 2},
-                                         {"U32", 4},
-                                         {"I32", 4},
-                                         {"U64", 8},
-                                         {"I64", 8},
-                                         {"F16", 2},
-                                         {"BF16", 2},
-                                         {"F32", 4},
-                                         {"F64", 8},
-                                         {"C64", 8},
-                                         {"F8_E5M2", 1},
-                                         {"F8_E4M3", 1}}};
-
-[[noreturn]] void fail(const std::string& file, const std::string& expected,
-                       const std::string& got) {
-  throw InputError(fmt::format("read {}: expected {}, got {}", file, expected, got));
-}
 
 /// Receives the events of the JSON parser. Byte offsets count from the start of the data.
 class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
@@ -184,10 +158,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
   /// Checks what concerns one tensor alone: dtype, element count, order of its offsets.
   void check_size() {
-    const auto* dtype =
-        std::find_if(kDtypes.begin(), kDtypes.end(),
-                     [this](const Dtype& candidate) { return candidate.name == info_.dtype; });
-    if (dtype == kDtypes.end()) {
+    const Dtype* dtype = find_dtype(info_.dtype);
+    if (dtype == nullptr) {
       std::string known;
       for (const Dtype& candidate : kDtypes) {
         known += known.empty() ? "" : ", ";
@@ -200,27 +172,19 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       fail(file_, tensor() + " with data_offsets [begin, end], begin <= end",
            fmt::format("[{}, {}]", begin, end));
     }
-    // Zeros are left out of the product that is checked, since strides are computed without them.
-    bool is_empty = false;
-    std::uint64_t bytes = dtype->bytes;
-    for (const std::int64_t size : info_.shape) {
-      is_empty = is_empty || size == 0;
-      const auto factor = static_cast<std::uint64_t>(std::max<std::int64_t>(size, 1));
-      if (bytes > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) / factor) {
-        fail(file_, tensor() + " of fewer than 2^63 bytes",
-             fmt::format("shape [{}]", fmt::join(info_.shape, ", ")));
-      }
-      bytes *= factor;
+    const std::optional<std::uint64_t> bytes = dense_bytes(info_.shape, dtype->bytes);
+    if (!bytes) {
+      fail(file_, tensor() + " of fewer than 2^63 bytes",
+           fmt::format("shape [{}]", fmt::join(info_.shape, ", ")));
     }
-    if (is_empty) bytes = 0;
-    if (end - begin != bytes) {
+    if (end - begin != *bytes) {
       fail(file_,
-           fmt::format("{} of {} bytes ({} [{}])", tensor(), bytes, info_.dtype,
+           fmt::format("{} of {} bytes ({} [{}])", tensor(), *bytes, info_.dtype,
                        fmt::join(info_.shape, ", ")),
            fmt::format("data_offsets [{}, {}] of {} bytes", begin, end, end - begin));
     }
     info_.offset = begin;
-    info_.bytes = bytes;
+    info_.bytes = *bytes;
   }
 
   const std::string& file_;

@@ -176,5 +176,14 @@ TEST(Usage, InspectListsTheTensorsOfAnyFile) {
   EXPECT_TRUE(found);
 }
 
+TEST(Usage, InspectShowsWhatATrainingCheckpointHolds) {
+  const Outcome outcome = run({"inspect", std::string(ECO_FIXTURES) + "/torch_legacy.pth"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  for (const char* text : {"pth.layout", "legacy", "pth.entry.epoch", "transposed", "[3, 2]",
+                           "an object of argparse.Namespace"}) {
+    EXPECT_THAT(outcome.out, HasSubstr(text));
+  }
+}
+
 }  // namespace
 }  // namespace ecoformer::cli_test

@@ -14,7 +14,9 @@
 #include "ecoformer/base/error.h"
 #include "ecoformer/io/safetensors.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
+/// The entry point of fuzz/safetensors_fuzzer.cpp, under the name that CMakeLists.txt gives it
+/// here.
+extern "C" int replay_safetensors(const std::uint8_t* data, std::size_t size);
 
 namespace ecoformer::io {
 namespace {
@@ -132,7 +134,7 @@ TEST(SafetensorsReplayTest, RefusesEveryTruncation) {
   for (const auto& [name, bytes] : corpus()) {
     for (std::size_t size = 0; size < bytes.size(); ++size) {
       const std::string start = bytes.substr(0, size);
-      LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(start.data()), size);
+      replay_safetensors(reinterpret_cast<const std::uint8_t*>(start.data()), size);
       // Some hostile files, the ones with too much data, become valid.
       const bool must_be_refused = name.rfind("valid_", 0) == 0;
       EXPECT_TRUE(!refusal(start).empty() || !must_be_refused) << name << " " << size;
@@ -146,7 +148,7 @@ TEST(SafetensorsReplayTest, SurvivesEveryFlippedBit) {
     for (std::size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
       const char mask = static_cast<char>(1 << bit % 8);
       flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ mask);
-      LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(flipped.data()), flipped.size());
+      replay_safetensors(reinterpret_cast<const std::uint8_t*>(flipped.data()), flipped.size());
       refusal(flipped);
       flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ mask);
     }
