@@ -397,6 +397,36 @@ TEST(Pathfinder, RefusesBadMetadata) {
   refused(numpy_of("<U99999999999999999999999", "(1, 11)", kFieldsOfOne, 32, 1), "rows");
 }
 
+// numpy wrote the valid arrays.
+TEST(Pathfinder, MetadataSurvivesItsFuzzCorpus) {
+  int valid = 0;
+  for (const auto& file : std::filesystem::directory_iterator(ECO_PATHFINDER_CORPUS)) {
+    std::string content = read_all(file.path());
+    const std::string name = file.path().filename().string();
+    if (name.starts_with("valid_")) {
+      const std::vector<PathfinderEntry> entries = parse_pathfinder_metadata(content);
+      ASSERT_EQ(entries.size(), 2U) << name;
+      EXPECT_EQ(entries[1].file, "imgs/0/sample_1.png") << name;
+      EXPECT_EQ(entries[0].label, 1) << name;
+      EXPECT_EQ(entries[1].label, 0) << name;
+      ++valid;
+    } else {
+      EXPECT_THROW(parse_pathfinder_metadata(content), InputError) << name;
+    }
+    for (std::size_t bit = 0; bit < 8 * content.size(); ++bit) {
+      const char mask = static_cast<char>(1 << bit % 8);
+      content[bit / 8] = static_cast<char>(content[bit / 8] ^ mask);
+      try {
+        parse_pathfinder_metadata(content);
+      } catch (const InputError&) {
+        // Refused, or harmless; anything else fails the test.
+      }
+      content[bit / 8] = static_cast<char>(content[bit / 8] ^ mask);
+    }
+  }
+  EXPECT_EQ(valid, 3);
+}
+
 TEST(Pathfinder, ReaderSkipsEmptyImagesAndRefusesOthers) {
   const TempFolder folder;
   const auto metadata = write_set(folder, 21);
