@@ -12,8 +12,9 @@
 namespace ecoformer::cli {
 
 struct DataOptions {
-  std::string source;           ///< listops:FOLDER or text:FOLDER
-  std::int64_t max_length = 0;  ///< 0: the task's own, 2000 and 4000
+  std::string source;           ///< listops:FOLDER, text:FOLDER or pathfinder:FOLDER
+  std::int64_t max_length = 0;  ///< 0: the task's own, 2000, 4000 and the pixels of an image
+  bool mask_black = false;      ///< data::PixelCoding::kMaskBlack
 };
 
 /// A task's examples with the description that a checkpoint carries.
@@ -25,8 +26,9 @@ struct Task {
 /// Adds `--data`.
 void add_data_option(CLI::App& command, DataOptions& options);
 
-/// Adds `--max-length`, for commands that start a new model; a trained one has its own.
-void add_length_option(CLI::App& command, DataOptions& options);
+/// Adds `--max-length` and `--mask-black`, for commands that start a new model; a trained one has
+/// its own.
+void add_coding_options(CLI::App& command, DataOptions& options);
 
 /// Reads the examples that `--data` names. Throws InputError for a missing or unknown source and
 /// for whatever is wrong with the files.
@@ -37,7 +39,8 @@ Task load_task(const DataOptions& options);
 Task load_task_for(const train::TaskInfo& model, DataOptions options);
 
 /// One text as the model's tokens. Throws InputError where the tokeniser does not know what it
-/// reads, or the text is empty or, for ListOps, too long; longer bytes are cut.
+/// reads, or the text is empty or, for ListOps and pixels, too long; longer bytes are cut. For a
+/// model of pixels the text is the content of a PNG file.
 std::vector<std::int32_t> tokenise(const train::TaskInfo& model, const std::string& text);
 
 }  // namespace ecoformer::cli

@@ -205,7 +205,7 @@ void add_train(CLI::App& app) {
                  "Print all flags as such a file and exit [off]")
       ->configurable(false);
   add_data_option(*command, options->data);
-  add_length_option(*command, options->data);
+  add_coding_options(*command, options->data);
   add_model_options(*command, options->model);
   command
       ->add_option("--attention", options->model.config.attention.mechanism, "Attention mechanism")

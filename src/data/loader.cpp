@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <random>
 #include <utility>
 
 #include "data/random.h"
@@ -19,13 +18,6 @@ namespace {
 constexpr std::int64_t kPoolBatches = 50;
 constexpr std::int64_t kBatchesAhead = 2;
 constexpr std::int64_t kMostWorkers = 256;
-
-Engine engine_of(std::uint64_t seed, std::uint64_t epoch) {
-  std::seed_seq sequence{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32),
-                         static_cast<std::uint32_t>(epoch),
-                         static_cast<std::uint32_t>(epoch >> 32)};
-  return Engine(sequence);
-}
 
 }  // namespace
 
@@ -129,9 +121,10 @@ Batch SequenceLoader::collate(const std::vector<std::int64_t>& indices) const {
     if (example.label < 0 || example.label >= classes) {
       refuse(fmt::format("a label in [0, {})", classes), example.label);
     }
+    const std::int32_t least = dataset_.masked_tokens ? 0 : 1;
     for (const std::int32_t token : example.tokens) {
-      if (token < 1 || token >= dataset_.vocabulary) {
-        refuse(fmt::format("tokens in [1, {})", dataset_.vocabulary), token);
+      if (token < least || token >= dataset_.vocabulary) {
+        refuse(fmt::format("tokens in [{}, {})", least, dataset_.vocabulary), token);
       }
     }
     longest = std::max(longest, static_cast<std::int64_t>(example.tokens.size()));
@@ -149,8 +142,8 @@ Batch SequenceLoader::collate(const std::vector<std::int64_t>& indices) const {
     const std::int64_t length = std::ssize(example.tokens);
     std::copy(example.tokens.begin(), example.tokens.end(), token_row);
     std::fill(token_row + length, token_row + longest, 0);
-    std::fill(mask_row, mask_row + length, true);
-    std::fill(mask_row + length, mask_row + longest, false);
+    std::transform(token_row, token_row + longest, mask_row,
+                   [](std::int64_t token) { return token != 0; });
     *label++ = example.label;
     token_row += longest;
     mask_row += longest;

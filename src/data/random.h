@@ -13,6 +13,13 @@ namespace ecoformer::data {
 
 using Engine = std::mt19937_64;
 
+/// The generator of part `part` (an epoch, an image) of whatever `seed` decides.
+inline Engine engine_of(std::uint64_t seed, std::uint64_t part) {
+  std::seed_seq sequence{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32),
+                         static_cast<std::uint32_t>(part), static_cast<std::uint32_t>(part >> 32)};
+  return Engine(sequence);
+}
+
 /// Uniform in [0, n), n >= 1, without bias.
 inline std::uint64_t uniform_below(Engine& engine, std::uint64_t n) {
   constexpr std::uint64_t kMax = std::numeric_limits<std::uint64_t>::max();

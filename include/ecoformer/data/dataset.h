@@ -8,7 +8,8 @@
 
 namespace ecoformer::data {
 
-/// One sequence and its class. Token ids lie in [1, vocabulary); id 0 is padding and never occurs.
+/// One sequence and its class. Token ids lie in [1, vocabulary); id 0 is padding and occurs only
+/// where SequenceDataset::masked_tokens allows it.
 struct Example {
   std::vector<std::int32_t> tokens = {};
   std::int64_t label = 0;
@@ -21,6 +22,9 @@ struct SequenceDataset {
   std::vector<std::string> class_names = {};
   /// Number of token ids, the padding id 0 included.
   std::int64_t vocabulary = 0;
+  /// True where id 0 may also stand inside an example: a token that keeps its position and is
+  /// masked like padding.
+  bool masked_tokens = false;
 };
 
 /// The three sets of a task.

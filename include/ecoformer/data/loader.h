@@ -21,7 +21,7 @@ namespace ecoformer::data {
 /// B examples padded on the right to the longest of them, N tokens.
 struct Batch {
   torch::Tensor tokens;  ///< int64 [B, N], 0 where padded.
-  torch::Tensor mask;    ///< bool [B, N], true at real tokens.
+  torch::Tensor mask;    ///< bool [B, N], true at real tokens: where `tokens` is not 0.
   torch::Tensor labels;  ///< int64 [B].
 };
 

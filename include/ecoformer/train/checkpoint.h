@@ -23,7 +23,7 @@ namespace ecoformer::train {
 /// How a model's input is made and its output is read.
 struct TaskInfo {
   std::vector<std::string> class_names;
-  std::string tokeniser;        ///< "listops" or "bytes"
+  std::string tokeniser;        ///< "listops", "bytes", "pixels" or "masked_pixels"
   std::int64_t max_length = 0;  ///< tokens; longer input is cut or refused
 
   friend bool operator==(const TaskInfo&, const TaskInfo&) = default;
