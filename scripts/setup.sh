@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 kernels=(cmake g++ ninja-build libhwy-dev libgtest-dev libgmock-dev)
 everything=("${kernels[@]}" gnuplot-nox libbenchmark-dev libcli11-dev libfmt-dev libgoogle-perftools-dev
-  nlohmann-json3-dev python3-venv)
+  libjpeg62-turbo-dev libpng-dev nlohmann-json3-dev python3-venv)
 dev=(ccache clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev)
 
 # install_packages NAME...: installs those that are missing.
