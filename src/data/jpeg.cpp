@@ -10,7 +10,6 @@
 
 #include <array>
 #include <csetjmp>
-#include <cstring>
 
 #include "data/codecs.h"
 
@@ -40,7 +39,7 @@ void warn(j_common_ptr info, int level) {
 void limit_scans(j_common_ptr info) {
   if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number <= kMostScans) return;
   auto* const errors = reinterpret_cast<Errors*>(info->err);
-  std::strcpy(errors->text.data(), "too many scans");
+  std::snprintf(errors->text.data(), errors->text.size(), "more than %d scans", kMostScans);
   std::longjmp(errors->back, 1);
 }
 

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <csetjmp>
+#include <cstdio>
 #include <cstring>
 
 #include "data/codecs.h"
@@ -19,7 +20,7 @@ struct Source {
 
 [[noreturn]] void fail(png_structp png, png_const_charp message) {
   auto* const source = static_cast<Source*>(png_get_error_ptr(png));
-  std::strncpy(source->text.data(), message, source->text.size() - 1);
+  std::snprintf(source->text.data(), source->text.size(), "%s", message);
   std::longjmp(source->back, 1);
 }
 

@@ -97,7 +97,11 @@ Image resize_bicubic(const Image& image, std::int64_t height, std::int64_t width
   for (std::int64_t y = first; y < last; ++y) {
     const std::uint8_t* in = image.pixels.data() + y * image.width * image.channels;
     std::uint8_t* out = narrow.data() + (y - first) * pitch;
-    image.channels == 3 ? resize_row<3>(in, columns, out) : resize_row<1>(in, columns, out);
+    if (image.channels == 3) {
+      resize_row<3>(in, columns, out);
+    } else {
+      resize_row<1>(in, columns, out);
+    }
   }
   Image result{
       .height = window.height,

@@ -61,7 +61,7 @@ TEST(ImageTest, DecodesAsPillowDoes) {
     EXPECT_EQ(largest_difference(read_image(entry.path()), pillow("decoded " + name)), 0) << name;
     ++files;
   }
-  EXPECT_EQ(files, 12U);
+  EXPECT_EQ(files, 13U);
 }
 
 TEST(ImageTest, ChoosesTheDecoderByTheFirstBytes) {
@@ -124,9 +124,7 @@ TEST(ImageTest, SurvivesEveryFlippedByteAndTruncation) {
       replay(i);
       for (const char mask : {'\x01', '\x80', '\xFF'}) {
         bytes[i] = static_cast<char>(bytes[i] ^ mask);
-        // Sizes of many megapixels, which a JPEG's frame header can hold, take long to refuse.
-        const bool sizes = i > 0 && bytes.find("\xFF\xC0") < i && i < bytes.find("\xFF\xC0") + 9;
-        if (!sizes) replay(bytes.size());
+        replay(bytes.size());
         bytes[i] = static_cast<char>(bytes[i] ^ mask);
       }
     }

@@ -30,7 +30,8 @@ Image coordinates(std::int64_t height, std::int64_t width) {
 }
 
 TEST(ImageTransforms, ResizesAsPillowDoes) {
-  for (const auto& [height, width] : {std::pair(21, 28), {9, 13}, {40, 31}, {5, 60}}) {
+  const std::pair<int, int> sizes[] = {{21, 28}, {9, 13}, {40, 31}, {5, 60}};
+  for (const auto& [height, width] : sizes) {
     const Image expected = pillow(fmt::format("resized {} {}", height, width));
     EXPECT_EQ(largest_difference(resize_bicubic(picture(), height, width), expected), 0)
         << height << " x " << width;
@@ -39,10 +40,11 @@ TEST(ImageTransforms, ResizesAsPillowDoes) {
 
 TEST(ImageTransforms, AWindowIsAPartOfTheWhole) {
   const Image whole = resize_bicubic(picture(), 40, 31);
-  for (const Box& box : {Box{0, 0, 40, 31}, {3, 5, 7, 9}, {39, 30, 1, 1}, {0, 12, 40, 1}}) {
+  for (const Box& box :
+       {Box{0, 0, 40, 31}, Box{3, 5, 7, 9}, Box{39, 30, 1, 1}, Box{0, 12, 40, 1}}) {
     EXPECT_EQ(largest_difference(resize_bicubic(picture(), 40, 31, box), crop(whole, box)), 0);
   }
-  for (const Box& box : {Box{0, 0, 41, 31}, {0, 0, 40, 32}, {-1, 0, 2, 2}, {0, 0, 0, 5}}) {
+  for (const Box& box : {Box{0, 0, 41, 31}, Box{0, 0, 40, 32}, Box{-1, 0, 2, 2}, Box{0, 0, 0, 5}}) {
     expect_input_error([&] { resize_bicubic(picture(), 40, 31, box); },
                        {"a window inside [40, 31]"});
   }

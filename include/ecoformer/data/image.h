@@ -10,7 +10,7 @@
 
 namespace ecoformer::data {
 
-/// Larger pictures are refused, so that a small hostile file can ask for 400 MB at most.
+/// Larger pictures are refused, which bounds the memory that a small hostile file can ask for.
 inline constexpr std::int64_t kMostPixels = std::int64_t{1} << 27;
 
 /// Samples of 8 bits, rows from the top, channels side by side.
