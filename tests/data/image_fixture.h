@@ -1,50 +1,21 @@
 // The fixture pictures, and what Pillow makes of them (tests/fixtures/make_images.py).
 #pragma once
 
-#include <gtest/gtest.h>
-#include <torch/torch.h>
-
-#include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "ecoformer/data/image.h"
-#include "ecoformer/io/safetensors.h"
 
 namespace ecoformer::data {
 
-inline std::filesystem::path fixture_file(const std::string& name) {
-  return std::filesystem::path(ECO_FIXTURES) / "images" / name;
-}
+std::filesystem::path fixture_file(const std::string& name);
 
-inline const io::TensorFile& pillow_results() {
-  static const io::TensorFile file = io::read_safetensors(ECO_FIXTURES "/images.safetensors");
-  return file;
-}
-
-/// The picture that Pillow made under that name.
-inline Image pillow(const std::string& name) {
-  const torch::Tensor tensor = io::take(pillow_results(), name, torch::kUInt8);
-  const auto* const data = tensor.const_data_ptr<std::uint8_t>();
-  return {.height = tensor.size(0),
-          .width = tensor.size(1),
-          .channels = tensor.size(2),
-          .pixels = std::vector<std::uint8_t>(data, data + tensor.numel())};
-}
+/// The names of the pictures that Pillow made, and the one under a name.
+std::vector<std::string> pillow_names();
+Image pillow(const std::string& name);
 
 /// The largest difference of two samples; fails where the sizes differ.
-inline int largest_difference(const Image& a, const Image& b) {
-  EXPECT_EQ(a.height, b.height);
-  EXPECT_EQ(a.width, b.width);
-  EXPECT_EQ(a.channels, b.channels);
-  EXPECT_EQ(a.pixels.size(), b.pixels.size());
-  int largest = 0;
-  for (std::size_t i = 0; i < std::min(a.pixels.size(), b.pixels.size()); ++i) {
-    largest = std::max(largest, std::abs(a.pixels[i] - b.pixels[i]));
-  }
-  return largest;
-}
+int largest_difference(const Image& a, const Image& b);
 
 }  // namespace ecoformer::data
