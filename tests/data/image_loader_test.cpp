@@ -66,7 +66,9 @@ void expect_equal(const std::vector<Batch>& a, const std::vector<Batch>& b) {
     EXPECT_TRUE(a[i].inputs.equal(b[i].inputs));
     EXPECT_TRUE(a[i].labels.equal(b[i].labels));
     ASSERT_EQ(a[i].targets.defined(), b[i].targets.defined());
-    if (a[i].targets.defined()) EXPECT_TRUE(a[i].targets.equal(b[i].targets));
+    if (a[i].targets.defined()) {
+      EXPECT_TRUE(a[i].targets.equal(b[i].targets));
+    }
     EXPECT_EQ(a[i].skipped, b[i].skipped);
   }
 }
@@ -131,11 +133,15 @@ TEST(ImageLoader, AugmentationDependsOnSeedEpochIndexAndRepeatAlone) {
   for (const auto& [key, view] : expected) EXPECT_TRUE(view.equal(same.at(key)));
   for (const auto& other : {views(2, 2, 1), views(2, 1, 2)}) {
     for (const auto& [key, view] : other) {
-      if (expected.contains(key)) EXPECT_FALSE(view.equal(expected.at(key)));
+      if (expected.contains(key)) {
+        EXPECT_FALSE(view.equal(expected.at(key)));
+      }
     }
   }
   for (const auto& [key, view] : expected) {
-    if (key.second == 1) EXPECT_FALSE(view.equal(expected.at({key.first, 0})));
+    if (key.second == 1) {
+      EXPECT_FALSE(view.equal(expected.at({key.first, 0})));
+    }
   }
 }
 
