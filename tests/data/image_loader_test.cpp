@@ -114,7 +114,7 @@ TEST(ImageLoader, DeliversTheSameForAnyNumberOfWorkers) {
 TEST(ImageLoader, AugmentationDependsOnSeedEpochIndexAndRepeatAlone) {
   // By (label, repeat): inputs in an epoch, whatever batch and place they fall into.
   const auto views = [](std::int64_t batch_size, std::uint64_t seed, std::int64_t epoch) {
-    std::map<std::pair<std::int64_t, std::int64_t>, torch::Tensor> views;
+    std::map<std::pair<std::int64_t, std::int64_t>, torch::Tensor> found;
     std::map<std::int64_t, std::int64_t> repeats;
     for (const Batch& batch : load(
              photographs(6),
@@ -122,10 +122,10 @@ TEST(ImageLoader, AugmentationDependsOnSeedEpochIndexAndRepeatAlone) {
              epoch)) {
       for (std::int64_t i = 0; i < batch.labels.size(0); ++i) {
         const auto label = batch.labels[i].item<std::int64_t>();
-        views[{label, repeats[label]++}] = batch.inputs[i];
+        found[{label, repeats[label]++}] = batch.inputs[i];
       }
     }
-    return views;
+    return found;
   };
   const auto expected = views(2, 1, 1);
   ASSERT_EQ(expected.size(), 6U);
