@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 
 kernels=(cmake g++ ninja-build libhwy-dev libgtest-dev libgmock-dev)
 everything=("${kernels[@]}" gnuplot-nox libbenchmark-dev libcli11-dev libfmt-dev libgoogle-perftools-dev
-  libpng-dev nlohmann-json3-dev python3-venv)
+  libjpeg62-turbo-dev libpng-dev nlohmann-json3-dev python3-venv)
 arm=(cmake g++-aarch64-linux-gnu ninja-build qemu-user)
 arm_libraries=(libgmock-dev libgtest-dev libhwy-dev libhwy1)
 dev=(ccache clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev)

@@ -38,12 +38,12 @@ const data::SequenceDataset& split_of(const data::SequenceSplits& splits, const 
 
 /// One batch beforehand: the first products of a process set up threads and buffers, which would be
 /// charged to whichever checkpoint comes first.
-void warm_up(models::SequenceEncoder model, data::SequenceLoader& loader) {
+void warm_up(models::SequenceEncoder model, data::Loader& loader) {
   const torch::NoGradGuard no_gradients;
   model->eval();
   loader.start_epoch(0);
   if (const std::optional<data::Batch> batch = loader.next()) {
-    model->forward(batch->tokens, batch->mask);
+    model->forward(batch->inputs, batch->mask);
   }
 }
 

@@ -7,8 +7,8 @@
 #include <memory>
 #include <string>
 
-#include "ecoformer/base/atomic_file.h"
 #include "ecoformer/base/error.h"
+#include "ecoformer/data/image.h"
 
 namespace ecoformer::data {
 namespace {
@@ -43,18 +43,7 @@ Grid<std::uint8_t> decode_gray_png(std::string_view bytes) {
 
 void write_gray_png(const std::filesystem::path& path, int width, int height,
                     const std::vector<std::uint8_t>& pixels) {
-  png_image image{};
-  image.version = PNG_IMAGE_VERSION;
-  image.width = static_cast<png_uint_32>(width);
-  image.height = static_cast<png_uint_32>(height);
-  image.format = PNG_FORMAT_GRAY;
-  png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(image);
-  std::string bytes(size, '\0');
-  if (png_image_write_to_memory(&image, bytes.data(), &size, 0, pixels.data(), 0, nullptr) == 0) {
-    throw Error(fmt::format("write {}: expected libpng to encode the image, got: {}", path.string(),
-                            image.message));
-  }
-  write_atomically(path, std::string_view(bytes).substr(0, size));
+  write_png(path, {.height = height, .width = width, .channels = 1, .pixels = pixels});
 }
 
 }  // namespace ecoformer::data

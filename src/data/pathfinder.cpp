@@ -80,7 +80,7 @@ PathfinderGenerator::~PathfinderGenerator() = default;
 
 PathfinderImage PathfinderGenerator::draw(std::uint64_t index) const {
   const PathfinderParameters& parameters = parts_->parameters;
-  Engine engine = engine_of(parts_->seed, index);
+  Engine engine = engine_of({parts_->seed, index});
   PathfinderImage image;
   PathfinderScene& scene = image.scene;
   scene.label = static_cast<std::int64_t>(uniform_below(engine, 2));

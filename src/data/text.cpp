@@ -6,12 +6,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <iterator>
 #include <string>
-#include <system_error>
 #include <utility>
 
+#include "data/files.h"
 #include "data/random.h"
 #include "ecoformer/base/error.h"
 
@@ -20,48 +19,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kOperation = "read_text_folder";
 constexpr const char* kUnlabelled = "unsup";
 
-enum class Kind { kFolders, kFiles };
-
-// The sorted names of the folders in `folder`, or of everything else in it.
-std::vector<std::string> list(const fs::path& folder, Kind kind) {
-  std::vector<std::string> names;
-  try {
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-      std::string name = entry.path().filename().string();
-      // Through links; a dangling one counts as a file, so that reading it is refused by name.
-      std::error_code ignored;
-      const bool is_folder = entry.is_directory(ignored);
-      if (!name.starts_with('.') && is_folder == (kind == Kind::kFolders)) {
-        names.push_back(std::move(name));
-      }
-    }
-  } catch (const fs::filesystem_error& error) {
-    throw InputError(fmt::format("read_text_folder: expected a readable folder, got {}: {}",
-                                 folder.string(), error.code().message()));
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-std::vector<std::int32_t> read_file(const fs::path& path, std::int64_t max_length) {
-  std::error_code ignored;
-  // Asked first, because opening a pipe would wait for its writer.
-  const bool is_file = fs::is_regular_file(path, ignored);
-  std::ifstream file;
-  if (is_file) file.open(path, std::ios::binary);
-  if (!is_file || !file) {
-    throw InputError(
-        fmt::format("read_text_folder: expected a readable file, got {}", path.string()));
-  }
-  const auto size = std::min(static_cast<std::uintmax_t>(max_length), fs::file_size(path, ignored));
-  std::string bytes(size, '\0');
-  file.read(bytes.data(), static_cast<std::streamsize>(size));
-  if (ignored || static_cast<std::uintmax_t>(file.gcount()) != size) {
-    throw InputError(fmt::format("read_text_folder: expected {} bytes in {}, got {}", size,
-                                 path.string(), file.gcount()));
-  }
+std::vector<std::int32_t> read_text(const fs::path& path, std::int64_t max_length) {
+  const std::string bytes = read_file(path, static_cast<std::uintmax_t>(max_length), kOperation);
   if (bytes.empty()) {
     throw InputError(
         fmt::format("read_text_folder: expected text in {}, got an empty file\n"
@@ -75,8 +37,8 @@ std::vector<std::int32_t> read_file(const fs::path& path, std::int64_t max_lengt
 std::vector<Example> read_class(const fs::path& folder, std::int64_t label,
                                 std::int64_t max_length) {
   std::vector<Example> examples;
-  for (const std::string& name : list(folder, Kind::kFiles)) {
-    examples.push_back({.tokens = read_file(folder / name, max_length), .label = label});
+  for (const std::string& name : list_folder(folder, Entries::kFiles, kOperation)) {
+    examples.push_back({.tokens = read_text(folder / name, max_length), .label = label});
   }
   if (examples.empty()) {
     throw InputError(fmt::format(
@@ -122,10 +84,11 @@ SequenceSplits read_split_folders(const fs::path& root, const std::vector<std::s
                     "hint: give {} itself as the root to have it split",
                     (root / "train").string(), (root / "train").string()));
   }
-  std::vector<std::string> classes = list(root / "train", Kind::kFolders);
+  std::vector<std::string> classes = list_folder(root / "train", Entries::kFolders, kOperation);
   for (const std::string& split : folders) {
     if (split == "train") continue;
-    const std::vector<std::string> held_out = list(root / split, Kind::kFolders);
+    const std::vector<std::string> held_out =
+        list_folder(root / split, Entries::kFolders, kOperation);
     if (!std::binary_search(held_out.begin(), held_out.end(), kUnlabelled)) {
       std::erase(classes, kUnlabelled);
     }
@@ -204,7 +167,7 @@ SequenceSplits read_text_folder(const fs::path& root, const TextFolderOptions& o
     throw InputError(
         fmt::format("read_text_folder: expected max_length >= 1, got {}", options.max_length));
   }
-  const std::vector<std::string> folders = list(root, Kind::kFolders);
+  const std::vector<std::string> folders = list_folder(root, Entries::kFolders, kOperation);
   if (folders.empty()) {
     throw InputError(
         fmt::format("read_text_folder: expected class folders in {}, got none", root.string()));

@@ -116,7 +116,7 @@ std::vector<torch::Tensor> dense_scores(models::SequenceEncoder dense, const dat
           scores[layer] = sampled_scores(q, k, positions);
         });
   }
-  dense->forward(batch.tokens, batch.mask);
+  dense->forward(batch.inputs, batch.mask);
   return scores;
 }
 

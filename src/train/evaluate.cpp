@@ -10,7 +10,7 @@
 
 namespace ecoformer::train {
 
-Evaluation evaluate(models::SequenceEncoder model, data::SequenceLoader& loader) {
+Evaluation evaluate(models::SequenceEncoder model, data::Loader& loader) {
   const torch::NoGradGuard no_grad;
   const EvalMode eval_mode(*model);
   Evaluation result;
@@ -19,7 +19,7 @@ Evaluation evaluate(models::SequenceEncoder model, data::SequenceLoader& loader)
   loader.start_epoch(0);
   while (const auto batch = loader.next()) {
     const auto start = std::chrono::steady_clock::now();
-    const torch::Tensor logits = model->forward(batch->tokens, batch->mask);
+    const torch::Tensor logits = model->forward(batch->inputs, batch->mask);
     result.seconds +=
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     result.examples += batch->labels.size(0);

@@ -58,7 +58,7 @@ std::int64_t learn_hashes(models::SequenceEncoder model, const data::Batch& batc
     });
     ++count;
   }
-  if (count > 0) model->forward(batch.tokens, batch.mask);
+  if (count > 0) model->forward(batch.inputs, batch.mask);
   return count;
 }
 

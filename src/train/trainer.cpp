@@ -334,7 +334,7 @@ class Run {
     const double rate = learning_rate_at(config_, progress_.step);
     for (auto& group : optimizer_.param_groups()) group.options().set_lr(rate);
     optimizer_.zero_grad();
-    const torch::Tensor logits = model_->forward(batch.tokens, batch.mask);
+    const torch::Tensor logits = model_->forward(batch.inputs, batch.mask);
     const torch::Tensor loss = torch::nn::functional::cross_entropy(
         logits, batch.labels,
         torch::nn::functional::CrossEntropyFuncOptions().label_smoothing(config_.label_smoothing));

@@ -35,8 +35,8 @@ std::vector<Batch> remaining(SequenceLoader& loader) {
 std::vector<std::int64_t> indices_of(const std::vector<Batch>& batches) {
   std::vector<std::int64_t> indices;
   for (const Batch& batch : batches) {
-    for (std::int64_t row = 0; row < batch.tokens.size(0); ++row) {
-      indices.push_back(batch.tokens[row][0].item<std::int64_t>() - 1);
+    for (std::int64_t row = 0; row < batch.inputs.size(0); ++row) {
+      indices.push_back(batch.inputs[row][0].item<std::int64_t>() - 1);
     }
   }
   return indices;
@@ -45,7 +45,7 @@ std::vector<std::int64_t> indices_of(const std::vector<Batch>& batches) {
 void expect_equal(const std::vector<Batch>& a, const std::vector<Batch>& b) {
   ASSERT_EQ(a.size(), b.size());
   for (std::size_t i = 0; i < a.size(); ++i) {
-    EXPECT_TRUE(a[i].tokens.equal(b[i].tokens));
+    EXPECT_TRUE(a[i].inputs.equal(b[i].inputs));
     EXPECT_TRUE(a[i].mask.equal(b[i].mask));
     EXPECT_TRUE(a[i].labels.equal(b[i].labels));
   }
@@ -62,10 +62,10 @@ TEST(Loader, PadsAndMasks) {
   loader.start_epoch(0);
   const std::vector<Batch> batches = remaining(loader);
   ASSERT_EQ(batches.size(), 2U);
-  EXPECT_TRUE(batches[0].tokens.equal(torch::tensor({{5, 0, 0}, {1, 2, 3}}, torch::kInt64)));
+  EXPECT_TRUE(batches[0].inputs.equal(torch::tensor({{5, 0, 0}, {1, 2, 3}}, torch::kInt64)));
   EXPECT_TRUE(batches[0].mask.equal(torch::tensor({{1, 0, 0}, {1, 1, 1}}).to(torch::kBool)));
   EXPECT_TRUE(batches[0].labels.equal(torch::tensor({2, 0}, torch::kInt64)));
-  EXPECT_TRUE(batches[1].tokens.equal(torch::tensor({{4, 4}}, torch::kInt64)));
+  EXPECT_TRUE(batches[1].inputs.equal(torch::tensor({{4, 4}}, torch::kInt64)));
   EXPECT_TRUE(batches[1].mask.equal(torch::ones({1, 2}, torch::kBool)));
   EXPECT_FALSE(loader.next().has_value());
 }
@@ -92,7 +92,7 @@ TEST(Loader, HoldsEveryExampleOnce) {
         }
         for (const Batch& batch : batches) {
           // The mask says where tokens are, and no batch is wider than its longest example.
-          EXPECT_TRUE(batch.mask.equal(batch.tokens != 0));
+          EXPECT_TRUE(batch.mask.equal(batch.inputs != 0));
           EXPECT_TRUE(batch.mask.any(0).all().item<bool>());
         }
       }
@@ -166,7 +166,7 @@ TEST(Loader, BucketingSavesPaddingAndKeepsARandomOrder) {
   EXPECT_GT(padding(load(false)), 10 * padding(bucketed));
   std::vector<std::int64_t> widths;
   widths.reserve(bucketed.size());
-  for (const Batch& batch : bucketed) widths.push_back(batch.tokens.size(1));
+  for (const Batch& batch : bucketed) widths.push_back(batch.inputs.size(1));
   EXPECT_FALSE(std::is_sorted(widths.begin(), widths.begin() + 50));
 }
 

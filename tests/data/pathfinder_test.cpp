@@ -323,7 +323,7 @@ TEST(Pathfinder, PixelsBecomeTokens) {
   SequenceLoader loader(masked.train, in_order);
   loader.start_epoch(0);
   const Batch batch = *loader.next();
-  EXPECT_TRUE(batch.tokens.equal(torch::tensor({{0, 7, 255, 0}, {1, 0, 0, 0}}, torch::kLong)));
+  EXPECT_TRUE(batch.inputs.equal(torch::tensor({{0, 7, 255, 0}, {1, 0, 0, 0}}, torch::kLong)));
   EXPECT_TRUE(batch.mask.equal(torch::tensor({{0, 1, 1, 0}, {1, 0, 0, 0}}).to(torch::kBool)));
 }
 

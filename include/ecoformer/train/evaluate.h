@@ -21,6 +21,6 @@ struct Evaluation {
 /// Runs `model`, without dropout, over one epoch of `loader`. Each sequence counts on its own, so
 /// all but the times depends neither on how the loader makes its batches nor on the number of
 /// threads, beyond the rounding of the model itself.
-Evaluation evaluate(models::SequenceEncoder model, data::SequenceLoader& loader);
+Evaluation evaluate(models::SequenceEncoder model, data::Loader& loader);
 
 }  // namespace ecoformer::train
