@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bench/operators.h"
+#include "bench_model.h"
 #include "command.h"
 #include "ecoformer/base/error.h"
 #include "ecoformer/kernels/targets.h"
@@ -161,7 +162,7 @@ void add_operators(CLI::App& bench, const std::string& name, const std::string& 
 
 void add_bench(CLI::App& app) {
   CLI::App* bench = app.add_subcommand(
-      "bench", "Time the operators on random tokens, interleaved in one process");
+      "bench", "Time operators and models on random inputs, interleaved in one process");
   bench->require_subcommand(1);
   add_operators(*bench, "attention", "Forward pass, against softmax and the authors' operations",
                 bench::Pass::kForward);
@@ -172,6 +173,7 @@ void add_bench(CLI::App& app) {
   add_measurement(*bench, *options, "hash-learning",
                   "Learning a hash function, against the authors' dense formulation", 64)
       ->callback([options] { run_hash_learning(*options); });
+  add_bench_model(*bench);
 }
 
 }  // namespace ecoformer::cli

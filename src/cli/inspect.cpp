@@ -8,10 +8,12 @@
 #include <string>
 
 #include "command.h"
+#include "ecoformer/base/error.h"
 #include "ecoformer/io/pth_index.h"
 #include "ecoformer/io/safetensors_header.h"
 #include "ecoformer/io/tensor_file.h"
 #include "ecoformer/train/checkpoint.h"
+#include "ecoformer/train/pretrained.h"
 #include "report.h"
 
 namespace ecoformer::cli {
@@ -72,13 +74,31 @@ void add_tensors(Report& report, const Tensors& tensors) {
   }
 }
 
+/// Adds which vision model the tensors of a file belong to, if it is a known one.
+template <typename Tensors>
+void add_model(Report& report, const Tensors& tensors,
+               const std::map<std::string, std::string>& metadata) {
+  models::Shapes shapes;
+  for (const auto& tensor : tensors) shapes[tensor.name] = tensor.shape;
+  try {
+    const models::Recognised found = models::recognise(train::state_shapes(shapes), metadata);
+    add_row(report, "model", "type", found.architecture.type);
+    add_row(report, "model", "variant", found.variant.empty() ? "none" : found.variant);
+    for (const auto& [key, value] : found.architecture.config.items()) {
+      add_row(report, "model", key, value.is_string() ? value.get<std::string>() : value.dump());
+    }
+  } catch (const InputError& error) {
+    add_row(report, "model", "type", fmt::format("not known: {}", error.what()));
+  }
+}
+
 void add_safetensors(Report& report, const std::string& file) {
   const io::SafetensorsHeader header = io::read_safetensors_header(file);
-  const auto format = header.metadata.find("format");
-  if (format != header.metadata.end() && format->second.rfind("ecoformer-checkpoint", 0) == 0) {
+  if (train::is_checkpoint(file)) {
     add_checkpoint(report, train::load_checkpoint(file));
   } else {
     add_metadata(report, header.metadata);
+    add_model(report, header.tensors, header.metadata);
   }
   add_tensors(report, header.tensors);
 }
@@ -89,6 +109,7 @@ void add_pth(Report& report, const std::string& file) {
   for (const io::PthIgnored& entry : index.ignored) {
     add_row(report, "ignored", entry.name, entry.what);
   }
+  add_model(report, index.tensors, index.metadata);
   add_tensors(report, index.tensors);
 }
 

@@ -1,4 +1,4 @@
-// `predict`: classes for texts and files, or logits for stored token ids.
+// `predict`: classes for texts, files and pictures, or logits for stored inputs.
 
 #include <fmt/format.h>
 #include <torch/torch.h>
@@ -15,14 +15,16 @@
 #include "command.h"
 #include "data_options.h"
 #include "ecoformer/base/error.h"
+#include "ecoformer/data/image_transforms.h"
 #include "ecoformer/io/safetensors.h"
 #include "ecoformer/train/checkpoint.h"
+#include "ecoformer/train/pretrained.h"
 #include "report.h"
 
 namespace ecoformer::cli {
 namespace {
 
-/// Sequences of stored token ids that go through the model at a time.
+/// Stored inputs that go through the model at a time.
 constexpr std::int64_t kBatch = 32;
 
 struct Options {
@@ -30,6 +32,7 @@ struct Options {
   std::vector<std::string> texts;
   std::vector<std::string> files;
   std::int64_t top = 1;
+  std::int64_t image_size = 224;
   std::string input;
   std::string output;
   Format format = Format::kTable;
@@ -65,6 +68,21 @@ std::vector<Text> read_texts(const Options& options) {
   return texts;
 }
 
+/// Adds the likeliest classes of one input.
+void add_classes(Report& report, const std::string& name, const torch::Tensor& logits,
+                 std::int64_t top, const std::vector<std::string>& class_names) {
+  const auto [probabilities, classes] =
+      torch::softmax(logits, 0).topk(std::min(top, logits.size(0)));
+  for (std::int64_t rank = 0; rank < classes.size(0); ++rank) {
+    const auto index = classes[rank].item<std::int64_t>();
+    report.add({{"input", name},
+                {"rank", rank + 1},
+                {"class", class_names.empty() ? std::to_string(index)
+                                              : class_names.at(static_cast<std::size_t>(index))},
+                {"probability", probabilities[rank].item<double>()}});
+  }
+}
+
 void predict_texts(const Options& options, train::Checkpoint& checkpoint) {
   const std::vector<Text> texts = read_texts(options);
   std::vector<torch::Tensor> sequences;
@@ -79,23 +97,61 @@ void predict_texts(const Options& options, train::Checkpoint& checkpoint) {
   Report report;
   for (std::size_t i = 0; i < texts.size(); ++i) {
     const torch::Tensor logits = checkpoint.model->forward(sequences[i], sequences[i].ne(0))[0];
-    const std::int64_t top = std::min(options.top, logits.size(0));
-    const auto [probabilities, classes] = torch::softmax(logits, 0).topk(top);
-    for (std::int64_t rank = 0; rank < top; ++rank) {
-      const auto index = static_cast<std::size_t>(classes[rank].item<std::int64_t>());
-      report.add({{"input", texts[i].name},
-                  {"rank", rank + 1},
-                  {"class", checkpoint.task.class_names.at(index)},
-                  {"probability", probabilities[rank].item<double>()}});
-    }
+    add_classes(report, texts[i].name, logits, options.top, checkpoint.task.class_names);
   }
   report.print(options.format);
 }
 
+void predict_pictures(const Options& options, models::Classifier& model) {
+  std::vector<std::string> paths = options.texts;
+  paths.insert(paths.end(), options.files.begin(), options.files.end());
+  if (paths.empty()) throw InputError("predict: expected pictures for this model, got none");
+  const auto size = options.image_size;
+  Report report;
+  for (const std::string& path : paths) {
+    const data::Image view = data::evaluation_view(data::read_image(path), size);
+    const torch::Tensor input = torch::empty({1, 3, size, size});
+    data::normalize(view,
+                    {input.mutable_data_ptr<float>(), static_cast<std::size_t>(input.numel())});
+    // Files of others do not name their classes.
+    add_classes(report, path, model.forward(input, {})[0], options.top, {});
+  }
+  report.print(options.format);
+}
+
+/// Runs forward(first, last) over batches of `count` stored inputs and writes their logits.
+template <typename Forward>
+void write_logits(const Options& options, std::int64_t count, std::int64_t classes,
+                  const Forward& forward) {
+  std::vector<torch::Tensor> logits;
+  for (std::int64_t first = 0; first < count; first += kBatch) {
+    logits.push_back(forward(first, std::min(first + kBatch, count)));
+  }
+  io::TensorFile result{.tensors = {}, .metadata = {}};
+  result.tensors["logits"] = logits.empty() ? torch::empty({0, classes}) : torch::cat(logits);
+  io::write_safetensors(options.output, result);
+}
+
+/// The tensor `input` of a file, finite and of the given shape.
+torch::Tensor stored_input(const io::TensorFile& file, const std::vector<std::int64_t>& shape) {
+  const torch::Tensor input = io::take(file, "input", std::nullopt, shape);
+  if (input.is_floating_point()) check_finite(file, "input", input);
+  return input;
+}
+
+void predict_images(const Options& options, models::Classifier& model) {
+  const io::TensorFile file = io::read_safetensors(options.input);
+  stored_input(file, {-1, -1, -1, -1});
+  const torch::Tensor images = io::take(file, "input", torch::kFloat32);
+  write_logits(options, images.size(0), model.classes(),
+               [&](std::int64_t first, std::int64_t last) {
+                 return model.forward(images.slice(0, first, last), {});
+               });
+}
+
 void predict_tensors(const Options& options, train::Checkpoint& checkpoint) {
   const io::TensorFile file = io::read_safetensors(options.input);
-  const torch::Tensor stored = io::take(file, "input", std::nullopt, {{-1, -1}});
-  if (stored.is_floating_point()) check_finite(file, "input", stored);
+  stored_input(file, {-1, -1});
   const torch::Tensor tokens = io::take(file, "input", torch::kLong, {{-1, -1}});
   torch::Tensor mask = tokens.ne(0);
   if (file.tensors.count("mask") != 0) {
@@ -107,50 +163,57 @@ void predict_tensors(const Options& options, train::Checkpoint& checkpoint) {
         fmt::format("{}: expected a real token in every sequence, got only padding in sequence {}",
                     file.source, empty.nonzero()[0].item<std::int64_t>()));
   }
-  std::vector<torch::Tensor> logits;
-  for (std::int64_t first = 0; first < tokens.size(0); first += kBatch) {
-    const std::int64_t last = std::min(first + kBatch, tokens.size(0));
-    logits.push_back(
-        checkpoint.model->forward(tokens.slice(0, first, last), mask.slice(0, first, last)));
-  }
-  io::TensorFile result{.tensors = {}, .metadata = {}};
-  result.tensors["logits"] =
-      logits.empty() ? torch::empty({0, checkpoint.model->config().classes}) : torch::cat(logits);
-  io::write_safetensors(options.output, result);
+  write_logits(options, tokens.size(0), checkpoint.model->config().classes,
+               [&](std::int64_t first, std::int64_t last) {
+                 return checkpoint.model->forward(tokens.slice(0, first, last),
+                                                  mask.slice(0, first, last));
+               });
 }
 
 void run(const Options& options) {
   const bool stored = !options.input.empty();
   if (stored && (!options.texts.empty() || !options.files.empty())) {
-    throw InputError("--input: expected either stored token ids or texts, got both");
+    throw InputError("--input: expected either stored inputs or texts, got both");
   }
   if (stored) check_writable_file("--output", options.output);
-  train::Checkpoint checkpoint = train::load_model(options.checkpoint);
   const torch::NoGradGuard no_gradients;
-  checkpoint.model->eval();
-  if (stored) {
-    predict_tensors(options, checkpoint);
-  } else {
-    predict_texts(options, checkpoint);
+  if (!train::is_checkpoint(options.checkpoint)) {
+    const std::shared_ptr<models::Classifier> model =
+        train::load_pretrained(options.checkpoint).model;
+    model->eval();
+    return stored ? predict_images(options, *model) : predict_pictures(options, *model);
   }
+  train::Checkpoint checkpoint = train::load_model(options.checkpoint);
+  checkpoint.model->eval();
+  return stored ? predict_tensors(options, checkpoint) : predict_texts(options, checkpoint);
 }
 
 }  // namespace
 
 void add_predict(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand(
-      "predict",
-      "Classes of texts, files or lines on stdin; or logits of the stored tensor `input`");
-  command->add_option("--checkpoint", options->checkpoint, "Trained model")->required();
+  CLI::App* command = app.add_subcommand("predict",
+                                         "Classes of texts, pictures, files or lines on stdin; or "
+                                         "logits of the stored tensor `input`");
+  command
+      ->add_option("--checkpoint", options->checkpoint,
+                   "Trained model, or a vision model's weights: safetensors or .pth of the authors "
+                   "or timm")
+      ->required();
   command->add_option("text", options->texts,
-                      "Texts to classify; with no text and no file, lines of stdin");
+                      "Texts to classify, or pictures (JPEG, PNG) for a vision model; with no text "
+                      "and no file, lines of stdin");
   command->add_option("--file", options->files, "Files to classify");
   command->add_option("--top", options->top, "How many of the likeliest classes to print")
       ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--image-size", options->image_size,
+                   "Side of the square that a vision model sees of a picture")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 14));
   CLI::Option* input = command->add_option("--input", options->input,
-                                           "safetensors file with `input`, int64 token ids [B, N], "
-                                           "0 for padding, and maybe `mask`, bool");
+                                           "safetensors file with `input`: int64 token ids [B, N], "
+                                           "0 for padding, and maybe `mask`, bool; or normalised "
+                                           "float32 images [B, 3, H, W]");
   command->add_option("--output", options->output, "safetensors file to write `logits` to")
       ->needs(input);
   input->needs("--output");

@@ -199,6 +199,12 @@ void count_pyramid(const models::PyramidPlan& plan, models::MapSize image, Row& 
   row.operations = total;
 }
 
+/// How self-attention of n tokens splits its codes.
+kernels::CodeLayout used_layout(std::int64_t n, const nn::AttentionOptions& o) {
+  return {.bits = static_cast<int>(o.bits),
+          .group_bits = static_cast<int>(nn::used_group_bits(o.semantics, o.group_bits, 2 * n))};
+}
+
 }  // namespace
 
 Operations operator+(const Operations& a, const Operations& b) {
@@ -260,12 +266,12 @@ Operations counted_softmax_attention(std::int64_t queries, std::int64_t keys, st
 Operations counted_encode(std::int64_t n, const nn::AttentionOptions& o) {
   // |x|^2, summed in two halves, and 1 / |x|.
   const Operations norm = multiply_adds(o.dim) + Operations{.additions = 1, .divisions = 2};
-  // x.s, (x.s / |x| - 1) / sigma, exp, k - mu.
+  // x.s, x.s / (|x| sigma) - 1 / sigma, exp, k - mu.
   const Operations support =
-      multiply_adds(o.dim) + Operations{.multiplications = 2, .additions = 2, .exponentials = 1};
-  // A (k - mu), whose sums start from 0 |x|^2. Signs are free.
+      multiply_adds(o.dim) + Operations{.multiplications = 1, .additions = 2, .exponentials = 1};
+  // 1 / (|x| sigma), and A (k - mu), whose sums start from 0 |x|^2. Signs are free.
   const Operations token = norm + o.supports * support + multiply_adds(o.bits * o.supports) +
-                           Operations{.multiplications = 1};
+                           Operations{.multiplications = 2};
   const Operations frozen = n * token + Operations{.divisions = 1};  // 1 / sigma
   if (o.bandwidth == nn::Bandwidth::kFrozen) return frozen;
 
@@ -277,9 +283,7 @@ Operations counted_encode(std::int64_t n, const nn::AttentionOptions& o) {
 }
 
 Operations counted_tables(std::int64_t n, const nn::AttentionOptions& o) {
-  const kernels::CodeLayout layout{
-      .bits = static_cast<int>(o.bits),
-      .group_bits = static_cast<int>(nn::used_group_bits(o.semantics, o.group_bits, 2 * n))};
+  const kernels::CodeLayout layout = used_layout(n, o);
   const std::int64_t groups = layout.groups();
   const std::int64_t columns = o.dim + 1;  // the values' channels and the weight
 
@@ -309,10 +313,34 @@ Operations counted_tables(std::int64_t n, const nn::AttentionOptions& o) {
   return n * (accumulate + gather) + merge + mix;
 }
 
+Operations counted_pairs(std::int64_t n, const nn::AttentionOptions& o) {
+  const kernels::CodeLayout layout = used_layout(n, o);
+  const std::int64_t groups = layout.groups();
+  const bool official = o.semantics == nn::Semantics::kOfficial;
+
+  // A profile by distance, once for whole groups and once for the last, for the values and for the
+  // weights.
+  const auto profile = [&](std::int64_t width) {
+    return o.semantics == nn::Semantics::kExponential
+               ? Operations{.multiplications = 1 + width, .exponentials = 1}
+               : Operations{.additions = width + 1, .divisions = 1};
+  };
+  const Operations profiles =
+      2 * (profile(layout.width(0)) + profile(layout.width(layout.groups() - 1)));
+  // The weight of a pair, where the values have another one that too, its sum, the weighted value.
+  const Operations pair =
+      Operations{.additions = (official ? 2 : 1) * (groups - 1) + 1} + multiply_adds(o.dim);
+  Operations query{.multiplications = o.dim, .divisions = 1};
+  if (official) query = query + multiply_adds(o.dim);  // own value
+  return profiles + n * n * pair + n * query;
+}
+
 Operations counted_eco_attention(std::int64_t n, const nn::AttentionOptions& options,
                                  nn::Projection projection) {
   const std::int64_t hashes = projection == nn::Projection::kTied ? 1 : 2;
-  return options.heads * (hashes * counted_encode(n, options) + counted_tables(n, options));
+  const bool by_pairs = nn::attends_by_pairs(options.bits, used_layout(n, options).group_bits, n);
+  return options.heads * (hashes * counted_encode(n, options) +
+                          (by_pairs ? counted_pairs(n, options) : counted_tables(n, options)));
 }
 
 Row count(const models::SequenceEncoderConfig& config, std::int64_t n, Counting counting) {

@@ -354,15 +354,18 @@ class PairProfile {
 
  private:
   HWY_INLINE void fill(float* by_bits, int width, const Profile& profile, float bias) const {
-    const bool linear = profile.kind == Profile::Kind::kLinear;
-    const float e = linear ? 1 : sharpness(profile);
     float by_distance[9];
-    float power = 1;
-    for (int distance = 0; distance <= width; ++distance) {
-      by_distance[distance] = linear ? static_cast<float>(width - 2 * distance) +
-                                           bias / static_cast<float>(layout_.groups())
-                                     : power;
-      power *= e;
+    if (profile.kind == Profile::Kind::kLinear) {
+      const float share = bias / static_cast<float>(layout_.groups());
+      for (int distance = 0; distance <= width; ++distance) {
+        by_distance[distance] = static_cast<float>(width - 2 * distance) + share;
+      }
+    } else {
+      const float e = sharpness(profile);
+      by_distance[0] = 1;
+      for (int distance = 1; distance <= width; ++distance) {
+        by_distance[distance] = by_distance[distance - 1] * e;
+      }
     }
     std::uint8_t distance[256] = {};
     for (int bits = 0; bits < 1 << width; ++bits) {

@@ -1,4 +1,4 @@
-// Names by fixed replacements, and projections cut and joined by rows.
+// Projections cut and joined by rows.
 
 #include "ecoformer/models/state_names.h"
 
@@ -7,8 +7,6 @@
 #include <torch/torch.h>
 
 #include <optional>
-#include <string_view>
-#include <utility>
 
 #include "ecoformer/base/error.h"
 
@@ -43,33 +41,6 @@ std::optional<at::Tensor> source(const State& state, const std::string& name) {
 }
 
 }  // namespace
-
-std::string official_name(const std::string& name) {
-  constexpr std::string_view kStem = "patch_embed.";
-  constexpr std::string_view kStages = "stages.";
-  constexpr std::string_view kDepthwise = ".mlp.dwconv.";
-  const std::string_view view = name;
-  if (view.starts_with(kStem)) return fmt::format("patch_embed1.{}", view.substr(kStem.size()));
-  // stages.<one digit>.<part>.<rest>
-  const std::size_t number = kStages.size();
-  if (!view.starts_with(kStages) || view.size() < number + 2 || view[number] < '0' ||
-      view[number] > '8' || view[number + 1] != '.') {
-    return name;
-  }
-  const auto stage = static_cast<char>(view[number] + 1);
-  const std::string_view part = view.substr(number + 2);
-  for (const auto& [theirs, ours] :
-       {std::pair<std::string_view, const char*>{"downsample.", "patch_embed"},
-        {"norm.", "norm"},
-        {"blocks.", "block"}}) {
-    if (!part.starts_with(theirs)) continue;
-    std::string renamed = fmt::format("{}{}.{}", ours, stage, part.substr(theirs.size()));
-    const std::size_t conv = renamed.find(kDepthwise);
-    if (conv != std::string::npos) renamed.insert(conv + kDepthwise.size(), "dwconv.");
-    return renamed;
-  }
-  return name;
-}
 
 bool is_unused_state(const std::string& name) {
   return name.starts_with("fixture.") || name.ends_with(".projection_matrix");

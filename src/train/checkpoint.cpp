@@ -6,12 +6,14 @@
 
 #include "ecoformer/io/safetensors.h"
 #include "ecoformer/io/state.h"
+#include "ecoformer/io/tensor_file.h"
 #include "train/json_fields.h"
 
 namespace ecoformer::train {
 namespace {
 
 constexpr const char* kFormat = "ecoformer-checkpoint-1";
+constexpr std::string_view kFormatFamily = "ecoformer-checkpoint";  // of any version
 constexpr const char* kModelType = "sequence_encoder";
 constexpr std::string_view kOptimizerPrefix = "optimizer.";
 constexpr const char* kGeneratorName = "generator.state";
@@ -151,6 +153,13 @@ void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkp
     file.tensors[kGeneratorName] = training.generator;
   }
   io::write_safetensors(path, file);
+}
+
+bool is_checkpoint(const std::filesystem::path& path) {
+  if (io::tensor_format(path) != io::TensorFormat::kSafetensors) return false;
+  const auto& metadata = io::read_safetensors_header(path).metadata;
+  const auto format = metadata.find("format");
+  return format != metadata.end() && format->second.starts_with(kFormatFamily);
 }
 
 Checkpoint load_checkpoint(const std::filesystem::path& path) {

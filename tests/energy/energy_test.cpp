@@ -137,11 +137,11 @@ void run_encode(std::int64_t n, const nn::AttentionOptions& o) {
   const Number sigma = frozen ? Number{2} : per_input_bandwidth(x, supports);
   const Number inverse_sigma = Number{1} / sigma;
   for (const Vector& token : x) {
-    const Number inverse = inverse_norm(token);
+    const Number scale = inverse_norm(token) * inverse_sigma;
     Vector k(o.supports);
     for (std::int64_t j = 0; j < o.supports; ++j) {
       for (std::int64_t d = 0; d < o.dim; ++d) k[j] += token[d] * supports[j][d];
-      k[j] = exp((k[j] * inverse - Number{1}) * inverse_sigma) - Number{0.1};
+      k[j] = exp(k[j] * scale - inverse_sigma) - Number{0.1};
     }
     const Number start = Number{0} * token[0];
     for (std::int64_t r = 0; r < o.bits; ++r) {
@@ -232,6 +232,54 @@ void run_tables(std::int64_t n, const nn::AttentionOptions& o) {
   }
 }
 
+/// A group's profile by distance.
+Vector run_profile(int width, int groups, const nn::AttentionOptions& o) {
+  Vector profile(width + 1);
+  if (o.semantics == nn::Semantics::kExponential) {
+    const Number e = exp(Number{-2} * Number{0.5});
+    profile[0] = Number{1};
+    for (int d = 1; d <= width; ++d) profile[d] = profile[d - 1] * e;
+  } else {
+    const Number share = Number{32} / Number{static_cast<double>(groups)};
+    for (int d = 0; d <= width; ++d) {
+      profile[d] = Number{static_cast<double>(width - 2 * d)} + share;
+    }
+  }
+  return profile;
+}
+
+void run_pairs(std::int64_t n, const nn::AttentionOptions& o) {
+  const kernels::CodeLayout layout{
+      static_cast<int>(o.bits),
+      static_cast<int>(nn::used_group_bits(o.semantics, o.group_bits, 2 * n))};
+  const bool official = o.semantics == nn::Semantics::kOfficial;
+  const int groups = layout.groups();
+  Vector whole, last;
+  for (int i = 0; i < 2; ++i) {  // for the values and for the weights
+    whole = run_profile(layout.width(0), groups, o);
+    last = run_profile(layout.width(groups - 1), groups, o);
+  }
+  const auto weight_of_pair = [&] {
+    Number weight = last[0];
+    for (int g = 0; g + 1 < groups; ++g) weight += whole[0];
+    return weight;
+  };
+  for (std::int64_t i = 0; i < n; ++i) {
+    Number weight;
+    Vector sum(o.dim);
+    for (std::int64_t j = 0; j < n; ++j) {
+      const Number of_value = weight_of_pair();
+      weight += official ? weight_of_pair() : of_value;
+      for (Number& channel : sum) channel += of_value * Number{1};
+    }
+    const Number inverse = Number{1} / weight;
+    for (Number& channel : sum) {
+      if (official) channel += Number{17} * Number{1};
+      channel = channel * inverse;
+    }
+  }
+}
+
 TEST(Published, ReproducesThePaperOnPvtB0) {
   // Attention of PVTv2-B0 at 224 x 224: stages of 2 blocks, heads 1, 2, 5, 8 of 32 channels;
   // softmax in the last. published-results: 0.0082 G multiplications, 0.0376 G additions, 0.064 mJ.
@@ -290,8 +338,23 @@ TEST(Counted, TablesAreWhatTheirLoopsDo) {
           EXPECT_EQ(counted_tables(n, options), counted_by([&] { run_tables(n, options); }))
               << to_string(semantics) << " b=" << bits << " w=" << group_bits << " n=" << n;
         }
+        for (const std::int64_t n : {0, 1, 6}) {
+          EXPECT_EQ(counted_pairs(n, options), counted_by([&] { run_pairs(n, options); }))
+              << to_string(semantics) << " b=" << bits << " w=" << group_bits << " n=" << n;
+        }
       }
     }
+  }
+}
+
+TEST(Counted, FewTokensArePairedAsTheOperatorDoes) {
+  const auto options = eco(2, 8, 16, 25, 8, nn::Semantics::kExponential);
+  for (const std::int64_t n : {10, 1000}) {
+    const bool by_pairs = nn::attends_by_pairs(16, 8, n);
+    EXPECT_EQ(by_pairs, n == 10);
+    EXPECT_EQ(counted_eco_attention(n, options, nn::Projection::kTied),
+              2 * (counted_encode(n, options) +
+                   (by_pairs ? counted_pairs(n, options) : counted_tables(n, options))));
   }
 }
 

@@ -72,6 +72,8 @@ Operations counted_softmax_attention(std::int64_t queries, std::int64_t keys, st
 Operations counted_encode(std::int64_t tokens, const nn::AttentionOptions& options);
 /// Accumulating and gathering `tokens` tokens, and mixing once.
 Operations counted_tables(std::int64_t tokens, const nn::AttentionOptions& options);
+/// The same for few tokens, pair by pair.
+Operations counted_pairs(std::int64_t tokens, const nn::AttentionOptions& options);
 /// One layer, all heads of `options`: queries and keys are hashed once if tied, else each.
 Operations counted_eco_attention(std::int64_t tokens, const nn::AttentionOptions& options,
                                  nn::Projection projection);

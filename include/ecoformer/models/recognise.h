@@ -19,8 +19,8 @@ struct Recognised {
   std::string variant{};  ///< its name among `architecture_names()`, empty if it has none
 };
 
-/// The PVTv2 or Twins that a state under the authors' names (timm's go through `official_name`
-/// first) belongs to, with any of its kinds of attention and any number of classes.
+/// The PVTv2 or Twins that a state under the authors' names (timm's go through io's key map first)
+/// belongs to, with any of its kinds of attention and any number of classes.
 ///
 /// With the key `family` (pvt_v2, twins_svt) in `metadata`, the architecture is read from there,
 /// written as by the authors' code: attention (msa, ecoformer; sra or svt for the original),

@@ -1,5 +1,5 @@
-// States of vision models between code bases: timm's names to the authors', and dense weights to
-// those of another kind of attention.
+// States of vision models: what files hold beside them, and dense weights as those of another kind
+// of attention.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,11 +12,6 @@ class Module;
 }
 
 namespace ecoformer::models {
-
-/// The authors' name of a PVTv2 tensor that timm calls `name`
-/// (stages.1.blocks.0.mlp.dwconv.weight: block2.0.mlp.dwconv.dwconv.weight). Any other name, Twins'
-/// and the authors' own among them, is returned as it is.
-std::string official_name(const std::string& name);
 
 /// True for tensors that files have beside a model's own: the authors' `projection_matrix` buffers,
 /// which their code stores and never reads, and the `fixture.*` examples.

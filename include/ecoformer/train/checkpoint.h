@@ -57,6 +57,10 @@ struct Checkpoint {
 /// Writes the file atomically. Throws Error where that fails.
 void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);
 
+/// Whether a file of tensors says that it is a checkpoint of this library, of this version or
+/// another. Throws InputError if it can not be read.
+bool is_checkpoint(const std::filesystem::path& path);
+
 /// Reads a whole checkpoint. Throws InputError naming file and reason: unreadable, not a
 /// checkpoint, another architecture, tensors missing, unexpected or of a wrong shape.
 Checkpoint load_checkpoint(const std::filesystem::path& path);

@@ -1,0 +1,32 @@
+// Vision models from files of others: the authors', timm's, and whatever torch.save wrote of them.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ecoformer/io/safetensors.h"
+#include "ecoformer/models/classifier.h"
+#include "ecoformer/models/recognise.h"
+
+namespace ecoformer::train {
+
+/// The shapes of a file's state under the authors' names: prefixes `module.` and timm's names are
+/// translated, tensors that no model reads (`models::is_unused_state`) are left out. Throws
+/// InputError if two tensors get one name.
+models::Shapes state_shapes(const std::map<std::string, std::vector<std::int64_t>>& shapes);
+
+/// A model built for the weights of a file, which it holds.
+struct Pretrained {
+  std::shared_ptr<models::Classifier> model;
+  std::string variant{};  ///< the published model's name, empty if it is none of them
+};
+
+/// Reads a safetensors or torch.save file, finds out which PVTv2 or Twins it belongs to (see
+/// `models::recognise`), builds that model and loads all its weights. Hash functions count as
+/// learned. Throws InputError naming the file and what is missing, unexpected or does not fit.
+Pretrained load_pretrained(const std::filesystem::path& path);
+
+}  // namespace ecoformer::train

@@ -1,0 +1,142 @@
+// `bench model`: latency and memory of a vision model with its own attention, softmax and
+// EcoFormer's, timed in turn on random images.
+
+#include "bench_model.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <torch/torch.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/peak_memory.h"
+#include "bench/timing.h"
+#include "command.h"
+#include "ecoformer/kernels/targets.h"
+#include "ecoformer/models/architecture.h"
+#include "ecoformer/models/pyramid.h"
+#include "ecoformer/nn/hash_learner.h"
+#include "model_options.h"
+#include "progress.h"
+#include "report.h"
+
+namespace ecoformer::cli {
+namespace {
+
+struct Options {
+  std::string model = "pvt_v2_b0";
+  ModelOptions eco;
+  std::vector<std::string> attention{models::kOriginalAttention, "softmax", "eco"};
+  std::vector<std::int64_t> image_sizes{224};
+  std::vector<std::int64_t> batches{1};
+  double seconds = 10;
+  Format format = Format::kTable;
+};
+
+torch::Tensor random_images(std::int64_t batch, std::int64_t size) {
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(/*seed=*/0);
+  return torch::randn({batch, 3, size, size}, generator);
+}
+
+/// Learns every hash function of `model` from one image: which one it is does not matter to the
+/// time, but without one there are no codes.
+void learn_hashes(models::Classifier& model) {
+  const nn::HashLearner learner({.iterations = 0, .query_sample = 256});
+  for (const auto& attention : model.attentions()) {
+    auto* const eco = dynamic_cast<nn::EcoAttention*>(attention.get());
+    if (eco == nullptr) continue;
+    eco->observe([eco, &learner](const torch::Tensor& q, const torch::Tensor& k,
+                                 const torch::Tensor&, const nn::Masks& masks) {
+      learner.learn(*eco->ksh, q, k, masks.queries, masks.keys);
+    });
+  }
+  model.forward(random_images(1, 224), {});
+  for (const auto& attention : model.attentions()) attention->observe(nullptr);
+}
+
+std::shared_ptr<models::Classifier> build(const Options& options, const std::string& attention) {
+  const models::SequenceEncoderConfig eco = config_of(options.eco);
+  models::Architecture architecture = models::named_architecture(options.model);
+  architecture.config["attention"] = attention;
+  architecture.config["projection"] = to_string(eco.projection);
+  architecture.config["semantics"] = to_string(eco.attention.semantics);
+  architecture.config["bandwidth"] = to_string(eco.attention.bandwidth);
+  architecture.config["bits"] = eco.attention.bits;
+  architecture.config["supports"] = eco.attention.supports;
+  architecture.config["group_bits"] = eco.attention.group_bits;
+  auto model = models::make_classifier(architecture.type, architecture.config);
+  model->eval();
+  learn_hashes(*model);
+  return model;
+}
+
+void run(const Options& options) {
+  const torch::InferenceMode inference;
+  std::vector<std::shared_ptr<models::Classifier>> contenders;
+  for (const std::string& attention : options.attention) {
+    contenders.push_back(build(options, attention));
+  }
+  Report report;
+  for (const std::int64_t size : options.image_sizes) {
+    for (const std::int64_t batch : options.batches) {
+      log_line(fmt::format("measuring {} images of {} x {}", batch, size, size));
+      const torch::Tensor images = random_images(batch, size);
+      std::vector<std::function<void()>> tasks;
+      std::vector<double> extra_mb;
+      for (const auto& model : contenders) {
+        tasks.emplace_back([&images, model] { model->forward(images, {}); });
+        extra_mb.push_back(static_cast<double>(bench::peak_tensor_bytes(tasks.back())) / 1e6);
+      }
+      const std::vector<bench::Timing> timings = bench::time_in_turn(tasks, options.seconds);
+      for (std::size_t i = 0; i < contenders.size(); ++i) {
+        const double seconds = timings[i].median;
+        report.add({{"model", options.model},
+                    {"attention", options.attention[i]},
+                    {"image_size", size},
+                    {"batch", batch},
+                    {"threads", at::get_num_threads()},
+                    {"isa", kernels::active_target()},
+                    {"latency_ms", 1e3 * seconds},
+                    {"spread", timings[i].spread},
+                    {"images_per_s", static_cast<double>(batch) / seconds},
+                    {"extra_memory_mb", extra_mb[i]},
+                    {"speedup", timings[0].median / seconds}});
+      }
+    }
+  }
+  report.print(options.format);
+}
+
+}  // namespace
+
+void add_bench_model(CLI::App& bench) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = bench.add_subcommand(
+      "model", "A vision model with each kind of attention; speedup is over the first");
+  command->add_option("--model", options->model, "Architecture")
+      ->check(one_of(models::architecture_names()));
+  command
+      ->add_option("--attention", options->attention,
+                   "Attention mechanisms of the first stages, separated by commas")
+      ->delimiter(',')
+      ->check(one_of({models::kOriginalAttention, "softmax", "eco"}));
+  command
+      ->add_option("--image-size", options->image_sizes,
+                   "Sides of square images in pixels, separated by commas")
+      ->delimiter(',')
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 14));
+  command->add_option("--batch", options->batches, "Images at a time, separated by commas")
+      ->delimiter(',')
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 12));
+  command->add_option("--seconds", options->seconds, "Time for a size; never fewer than 3 rounds")
+      ->check(CLI::Range(0.0, 1e6));
+  add_eco_options(*command, options->eco);
+  add_format_option(*command, options->format);
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace ecoformer::cli
