@@ -29,6 +29,11 @@ void add_row(Report& report, const std::string& kind, const std::string& name,
   report.add({{"kind", kind}, {"name", name}, {"dtype", ""}, {"shape", ""}, {"value", value}});
 }
 
+/// A value of a configuration, text without its quotes.
+std::string text_of(const nlohmann::json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
+
 /// Adds what a checkpoint means beyond its tensors.
 void add_checkpoint(Report& report, const train::Checkpoint& checkpoint) {
   const auto add = [&report](const std::string& name, const std::string& value) {
@@ -36,7 +41,7 @@ void add_checkpoint(Report& report, const train::Checkpoint& checkpoint) {
   };
   const auto config = models::to_json(checkpoint.model->config());
   for (const auto& [key, value] : config.items()) {
-    add("model." + key, value.is_string() ? value.get<std::string>() : value.dump());
+    add("model." + key, text_of(value));
   }
   std::int64_t parameters = 0;
   for (const auto& parameter : checkpoint.model->parameters()) parameters += parameter.numel();
@@ -85,7 +90,7 @@ void add_model(Report& report, const Tensors& tensors,
     add_row(report, "model", "type", found.architecture.type);
     add_row(report, "model", "variant", found.variant.empty() ? "none" : found.variant);
     for (const auto& [key, value] : found.architecture.config.items()) {
-      add_row(report, "model", key, value.is_string() ? value.get<std::string>() : value.dump());
+      add_row(report, "model", key, text_of(value));
     }
   } catch (const InputError& error) {
     add_row(report, "model", "type", fmt::format("not known: {}", error.what()));

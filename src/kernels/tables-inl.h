@@ -354,7 +354,7 @@ class PairProfile {
 
  private:
   HWY_INLINE void fill(float* by_bits, int width, const Profile& profile, float bias) const {
-    float by_distance[9];
+    float by_distance[9] = {1};
     if (profile.kind == Profile::Kind::kLinear) {
       const float share = bias / static_cast<float>(layout_.groups());
       for (int distance = 0; distance <= width; ++distance) {
@@ -362,7 +362,6 @@ class PairProfile {
       }
     } else {
       const float e = sharpness(profile);
-      by_distance[0] = 1;
       for (int distance = 1; distance <= width; ++distance) {
         by_distance[distance] = by_distance[distance - 1] * e;
       }

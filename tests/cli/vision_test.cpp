@@ -61,7 +61,9 @@ TEST(PredictVision, PicturesGetTheirLikeliestClasses) {
   for (std::size_t i = 0; i < 3; ++i) {
     EXPECT_EQ(rows[i]["rank"], i + 1);
     EXPECT_LT(std::stoi(rows[i]["class"].get<std::string>()), 10);
-    if (i > 0) EXPECT_LE(rows[i]["probability"], rows[i - 1]["probability"]);
+    if (i > 0) {
+      EXPECT_LE(rows[i]["probability"], rows[i - 1]["probability"]);
+    }
   }
 
   write_file(folder / "text.png", "not a picture");
