@@ -7,7 +7,9 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,6 +31,7 @@ constexpr std::int64_t kBatch = 32;
 
 struct Options {
   std::string checkpoint;
+  std::string architecture;
   std::vector<std::string> texts;
   std::vector<std::string> files;
   std::int64_t top = 1;
@@ -37,6 +40,22 @@ struct Options {
   std::string output;
   Format format = Format::kTable;
 };
+
+/// The object of a JSON file as metadata: values that are no text as JSON.
+std::map<std::string, std::string> read_architecture(const std::string& path) {
+  if (path.empty()) return {};
+  std::ifstream stream(path, std::ios::binary);
+  const nlohmann::json json = nlohmann::json::parse(stream, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) {
+    throw InputError(
+        fmt::format("--architecture: expected a readable file with a JSON object, got '{}'", path));
+  }
+  std::map<std::string, std::string> metadata;
+  for (const auto& [key, value] : json.items()) {
+    metadata[key] = value.is_string() ? value.get<std::string>() : value.dump();
+  }
+  return metadata;
+}
 
 /// A text and the name it has in reports and messages.
 struct Text {
@@ -179,9 +198,13 @@ void run(const Options& options) {
   const torch::NoGradGuard no_gradients;
   if (!train::is_checkpoint(options.checkpoint)) {
     const std::shared_ptr<models::Classifier> model =
-        train::load_pretrained(options.checkpoint).model;
+        train::load_pretrained(options.checkpoint, read_architecture(options.architecture)).model;
     model->eval();
     return stored ? predict_images(options, *model) : predict_pictures(options, *model);
+  }
+  if (!options.architecture.empty()) {
+    throw InputError(
+        "--architecture: expected a file of others, got a checkpoint that has its own");
   }
   train::Checkpoint checkpoint = train::load_model(options.checkpoint);
   checkpoint.model->eval();
@@ -200,6 +223,9 @@ void add_predict(CLI::App& app) {
                    "Trained model, or a vision model's weights: safetensors or .pth of the authors "
                    "or timm")
       ->required();
+  command->add_option("--architecture", options->architecture,
+                      "JSON file with the architecture of a vision model whose file does not tell "
+                      "it: family, attention, embed_dims, num_heads, ...");
   command->add_option("text", options->texts,
                       "Texts to classify, or pictures (JPEG, PNG) for a vision model; with no text "
                       "and no file, lines of stdin");

@@ -31,13 +31,15 @@ models::Shapes state_shapes(const std::map<std::string, std::vector<std::int64_t
   return under_official_names(shapes);
 }
 
-Pretrained load_pretrained(const std::filesystem::path& path) {
+Pretrained load_pretrained(const std::filesystem::path& path,
+                           std::map<std::string, std::string> architecture) {
   const io::TensorFile file = io::read_tensor_file(path);
   try {
     const std::map<std::string, at::Tensor> state = under_official_names(file.tensors);
     models::Shapes shapes;
     for (const auto& [name, tensor] : state) shapes[name] = tensor.sizes().vec();
-    const models::Recognised found = models::recognise(shapes, file.metadata);
+    architecture.insert(file.metadata.begin(), file.metadata.end());
+    const models::Recognised found = models::recognise(shapes, architecture);
     Pretrained result{
         .model = models::make_classifier(found.architecture.type, found.architecture.config),
         .variant = found.variant};
@@ -46,7 +48,7 @@ Pretrained load_pretrained(const std::filesystem::path& path) {
   } catch (const InputError& error) {
     const std::string text = error.what();
     if (text.find(path.string()) != std::string::npos) throw;
-    throw InputError(fmt::format("load {}: {}", path.string(), text));
+    throw InputError(fmt::format("load checkpoint {}: {}", path.string(), text));
   }
 }
 

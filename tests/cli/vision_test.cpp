@@ -27,15 +27,21 @@ TEST(PredictVision, StoredImagesGiveTheAuthorsLogits) {
   const torch::Tensor expected = authors.tensors.at("fixture.logits");
   // Bits within rounding of zero may flip.
   const double most = 1e-2 * expected.abs().max().item<double>();
-  for (const char* file :
-       {"model_pvt_v2_tiny_ecoformer.safetensors", "model_pvt_v2_tiny_ecoformer.pth"}) {
+  const auto error_of = [&](const std::string& file, const std::vector<std::string>& flags) {
     const std::string output = folder / "y.safetensors";
-    const Outcome outcome = run({"predict", "--checkpoint", fixture(file), "--input",
-                                 folder / "x.safetensors", "--output", output});
-    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const Outcome outcome =
+        run(std::vector<std::string>{"predict", "--checkpoint", fixture(file), "--input",
+                                     folder / "x.safetensors", "--output", output} +
+            flags);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
     const torch::Tensor logits = io::read_safetensors(output).tensors.at("logits");
-    EXPECT_LE((logits - expected).abs().max().item<double>(), most) << file;
-  }
+    return (logits - expected).abs().max().item<double>();
+  };
+  EXPECT_LE(error_of("model_pvt_v2_tiny_ecoformer.safetensors", {}), most);
+  // The other file has no metadata, and no published model its shapes.
+  write_file(folder / "tiny.json", nlohmann::json(authors.metadata).dump());
+  EXPECT_LE(error_of("model_pvt_v2_tiny_ecoformer.pth", {"--architecture", folder / "tiny.json"}),
+            most);
 }
 
 TEST(PredictVision, PicturesGetTheirLikeliestClasses) {
@@ -74,6 +80,12 @@ TEST(PredictVision, PicturesGetTheirLikeliestClasses) {
 
 TEST(PredictVision, WhatIsNoModelIsRefused) {
   const Folder folder;
+  write_file(folder / "list.json", "[1]");
+  const Outcome bad_architecture =
+      run({"predict", "--checkpoint", fixture("model_twins_svt_tiny_svt.safetensors"),
+           "--architecture", folder / "list.json", folder / "photo.png"});
+  EXPECT_EQ(bad_architecture.code, 2);
+  EXPECT_THAT(bad_architecture.err, HasSubstr("list.json"));
   io::write_safetensors(folder / "x.safetensors",
                         {.tensors = {{"input", torch::zeros({1, 3, 64, 64})}}, .metadata = {}});
   const Outcome outcome = run({"predict", "--checkpoint", folder / "x.safetensors", "--input",
@@ -85,7 +97,7 @@ TEST(PredictVision, WhatIsNoModelIsRefused) {
 
 TEST(InspectVision, NamesTheModelOfAFile) {
   const Outcome outcome =
-      run({"inspect", fixture("model_pvt_v2_tiny_ecoformer.pth"), "--format", "json"});
+      run({"inspect", fixture("model_pvt_v2_tiny_ecoformer.safetensors"), "--format", "json"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   std::map<std::string, std::string> model;
   for (const auto& row : outcome.json()) {

@@ -25,8 +25,11 @@ struct Pretrained {
 };
 
 /// Reads a safetensors or torch.save file, finds out which PVTv2 or Twins it belongs to (see
-/// `models::recognise`), builds that model and loads all its weights. Hash functions count as
-/// learned. Throws InputError naming the file and what is missing, unexpected or does not fit.
-Pretrained load_pretrained(const std::filesystem::path& path);
+/// `models::recognise`), builds that model and loads all its weights. Entries of `architecture`,
+/// written as the metadata that `models::recognise` reads, take the place of the file's own, for
+/// files whose shapes do not tell all and that have none. Hash functions count as learned. Throws
+/// InputError naming the file and what is missing, unexpected or does not fit.
+Pretrained load_pretrained(const std::filesystem::path& path,
+                           std::map<std::string, std::string> architecture = {});
 
 }  // namespace ecoformer::train
