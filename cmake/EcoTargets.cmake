@@ -3,6 +3,7 @@
 #   eco_add_library(NAME [TORCH] SOURCES ... [PUBLIC targets...] [PRIVATE targets...])
 #   eco_add_program(NAME [TORCH] SOURCES ... [LINK targets...])
 #   eco_add_test(NAME [TORCH] SOURCES ... [LINK targets...] [LABELS ...])
+#   eco_parallel_sources(SOURCES ...)
 #
 # A library with public headers (include/ecoformer/NAME) is installed; one without is internal.
 # TORCH targets share one precompiled torch/torch.h. Flags belong to targets, never to the project.
@@ -32,6 +33,15 @@ endif()
 
 function(eco_use_torch target)
   target_precompile_headers(${target} REUSE_FROM ecoformer_torch_pch)
+endfunction()
+
+# eco_parallel_sources(SOURCES...): those that call at::parallel_for, which runs on one thread unless it is
+# compiled with OpenMP. The precompiled header is only valid under its own flags, so they do without.
+function(eco_parallel_sources)
+  if(TARGET LibTorch::gomp AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    set_source_files_properties(${ARGN} PROPERTIES
+      COMPILE_OPTIONS -fopenmp SKIP_PRECOMPILE_HEADERS ON)
+  endif()
 endfunction()
 
 function(eco_add_library name)

@@ -9,6 +9,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <atomic>
 #include <numeric>
 #include <vector>
 
@@ -86,14 +87,19 @@ class Parts {
   template <typename Body>
   void operator()(std::int64_t tokens, std::int64_t size, const Body& body) {
     const std::int64_t count = parts_of(tokens, size);
-    const auto run = [&](Scratch& scratch, std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) body(scratch, part_at(i, size, {0, tokens}));
+    // Threads take the next part when they are done with one: the last is often shorter.
+    std::atomic<std::int64_t> next{0};
+    const auto run = [&](Scratch& scratch) {
+      for (std::int64_t i = next++; i < count; i = next++) {
+        body(scratch, part_at(i, size, {0, tokens}));
+      }
     };
-    if (!on_all_threads_ || count <= 1) return run(own_, 0, count);
-    at::parallel_for(0, count, 1, [&](std::int64_t begin, std::int64_t end) {
-      Scratch scratch = make_scratch_();
-      run(scratch, begin, end);
-    });
+    if (!on_all_threads_ || count <= 1) return run(own_);
+    at::parallel_for(0, std::min<std::int64_t>(count, at::get_num_threads()), 1,
+                     [&](std::int64_t, std::int64_t) {
+                       Scratch scratch = make_scratch_();
+                       run(scratch);
+                     });
   }
 
   Scratch& own() { return own_; }
@@ -187,9 +193,11 @@ class BlockTables {
 
 // ---- The operator ----
 
+std::int64_t count_real(const std::uint8_t* mask, std::int64_t tokens) {
+  return mask == nullptr ? tokens : tokens - std::count(mask, mask + tokens, 0);
+}
 std::int64_t count_real(const torch::Tensor& mask, std::int64_t b, std::int64_t tokens) {
-  const std::uint8_t* row = mask_row(mask, b);
-  return row == nullptr ? tokens : tokens - std::count(row, row + tokens, 0);
+  return count_real(mask_row(mask, b), tokens);
 }
 
 /// How one head of one sample attends.
@@ -327,15 +335,26 @@ std::int64_t encode_floats(const HashState& hash) {
 }
 
 /// sigma of sample b, head h: frozen, or the mean over this sample's queries and keys.
+template <typename PartsOfHead>
 float bandwidth_of(const HashState& hash, const Masks& masks, const torch::Tensor& q,
                    const torch::Tensor& k, bool tied, std::int64_t b, std::int64_t h,
-                   float* scratch) {
+                   PartsOfHead& parts) {
   if (hash.bandwidth.defined()) return hash.bandwidth.const_data_ptr<float>()[h];
   const kernels::HashView view = hash_view(hash, h, 0);
+  // The mean of blocks, each by its real tokens.
   const auto mean_of = [&](const torch::Tensor& x, const torch::Tensor& mask) {
-    return kernels::mean_squared_distance(view.support, view.supports, view.dim,
-                                          const_rows(x, b, h), x.size(2), mask_row(mask, b),
-                                          scratch);
+    const std::int64_t tokens = x.size(2);
+    std::vector<double> sums(parts_of(tokens, kTableTokens));
+    parts(tokens, kTableTokens, [&](Floats& scratch, Span block) {
+      const std::uint8_t* real = from(mask_row(mask, b), block);
+      sums[block.first / kTableTokens] =
+          static_cast<double>(count_real(real, block.count)) *
+          kernels::mean_squared_distance(view.support, view.supports, view.dim,
+                                         from(const_rows(x, b, h), block), block.count, real,
+                                         scratch.data());
+    });
+    const auto total = static_cast<double>(std::max<std::int64_t>(1, count_real(mask, b, tokens)));
+    return static_cast<float>(std::accumulate(sums.begin(), sums.end(), 0.0) / total);
   };
   const float query_mean = mean_of(q, masks.queries);
   float sigma = query_mean;
@@ -391,7 +410,7 @@ Forward attend(const Operator& op, const Inputs& in, bool with_gradients, bool w
       [&] { return Floats(encode_floats(in.hash)); },
       [&](BlockTables& tables, auto& parts, std::int64_t b, std::int64_t h) {
         float& sigma = result.sigma.mutable_data_ptr<float>()[b * heads + h];
-        sigma = bandwidth_of(in.hash, op.masks, in.q, in.k, in.tied, b, h, parts.own().data());
+        sigma = bandwidth_of(in.hash, op.masks, in.q, in.k, in.tied, b, h, parts);
         const kernels::HashView hash = hash_view(in.hash, h, sigma);
         const HeadTokens head{
             .query_codes = EncodedTokens::head(result.queries.codes, b, h),
