@@ -37,9 +37,10 @@ inline constexpr std::int64_t kTableTokens = 2048;
 std::int64_t used_group_bits(Semantics semantics, std::int64_t group_bits,
                              std::int64_t real_tokens);
 
-/// Whether there are so few keys that weighing them pair by pair takes less time, in self-attention,
-/// than mixing the tables of `bits` bits in groups of `group_bits`. The result is the same but for
-/// rounding. Neither padding nor the number of queries counts, so neither changes a query's bits.
+/// Whether there are so few keys that weighing them pair by pair takes less time, in
+/// self-attention, than mixing the tables of `bits` bits in groups of `group_bits`. The result is
+/// the same but for rounding. Neither padding nor the number of queries counts, so neither changes
+/// a query's bits.
 bool attends_by_pairs(std::int64_t bits, std::int64_t group_bits, std::int64_t real_keys);
 
 /// out[b,h,i] = sum_j weight(i, j) v_j / sum_j weight(i, j), weights by the Hamming distance of the
