@@ -1,0 +1,27 @@
+# Fails if a source that calls at::parallel_for is compiled without OpenMP: it would run on one thread, with
+# every result right.
+#   cmake -DROOT=... -DCOMMANDS=compile_commands.json -P check_parallel.cmake
+file(READ "${COMMANDS}" commands)
+string(JSON count LENGTH "${commands}")
+math(EXPR last "${count} - 1")
+set(checked 0)
+foreach(i RANGE ${last})
+  string(JSON source GET "${commands}" ${i} file)
+  string(FIND "${source}" "${ROOT}/src/" at)
+  if(NOT at EQUAL 0)
+    continue()
+  endif()
+  file(STRINGS "${source}" calls REGEX "at::parallel_for\\(")
+  if(NOT calls)
+    continue()
+  endif()
+  math(EXPR checked "${checked} + 1")
+  string(JSON command GET "${commands}" ${i} command)
+  if(NOT command MATCHES " -fopenmp ")
+    message(SEND_ERROR "${source}: expected to be compiled with -fopenmp, got: ${command}\n"
+      "hint: name it in eco_parallel_sources of its CMakeLists.txt")
+  endif()
+endforeach()
+if(checked EQUAL 0)
+  message(SEND_ERROR "${COMMANDS}: expected sources that call at::parallel_for, got none")
+endif()
