@@ -19,10 +19,10 @@
 #include "ecoformer/kernels/targets.h"
 #include "ecoformer/models/architecture.h"
 #include "ecoformer/models/pyramid.h"
-#include "ecoformer/nn/hash_learner.h"
 #include "model_options.h"
 #include "progress.h"
 #include "report.h"
+#include "train/learn_hashes.h"
 
 namespace ecoformer::cli {
 namespace {
@@ -42,35 +42,17 @@ torch::Tensor random_images(std::int64_t batch, std::int64_t size) {
   return torch::randn({batch, 3, size, size}, generator);
 }
 
-/// Learns every hash function of `model` from one image: which one it is does not matter to the
-/// time, but without one there are no codes.
-void learn_hashes(models::Classifier& model) {
-  const nn::HashLearner learner({.iterations = 0, .query_sample = 256});
-  for (const auto& attention : model.attentions()) {
-    auto* const eco = dynamic_cast<nn::EcoAttention*>(attention.get());
-    if (eco == nullptr) continue;
-    eco->observe([eco, &learner](const torch::Tensor& q, const torch::Tensor& k,
-                                 const torch::Tensor&, const nn::Masks& masks) {
-      learner.learn(*eco->ksh, q, k, masks.queries, masks.keys);
-    });
-  }
-  model.forward(random_images(1, 224), {});
-  for (const auto& attention : model.attentions()) attention->observe(nullptr);
-}
-
 std::shared_ptr<models::Classifier> build(const Options& options, const std::string& attention) {
-  const models::SequenceEncoderConfig eco = config_of(options.eco);
-  models::Architecture architecture = models::named_architecture(options.model);
-  architecture.config["attention"] = attention;
-  architecture.config["projection"] = to_string(eco.projection);
-  architecture.config["semantics"] = to_string(eco.attention.semantics);
-  architecture.config["bandwidth"] = to_string(eco.attention.bandwidth);
-  architecture.config["bits"] = eco.attention.bits;
-  architecture.config["supports"] = eco.attention.supports;
-  architecture.config["group_bits"] = eco.attention.group_bits;
+  ModelOptions eco = options.eco;
+  eco.model = options.model;
+  eco.config.attention.mechanism = attention;
+  const models::Architecture architecture = architecture_of(eco);
   auto model = models::make_classifier(architecture.type, architecture.config);
   model->eval();
-  learn_hashes(*model);
+  // From one image: which functions they are does not matter to the time, but without any there
+  // are no codes.
+  train::learn_hashes(*model, {.inputs = random_images(1, 224)},
+                      {.iterations = 0, .query_sample = 256}, /*only_unlearned=*/false);
   return model;
 }
 

@@ -20,6 +20,7 @@ void add_energy(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_data(CLI::App& app);
 void add_attend(CLI::App& app);
+void add_explain(CLI::App& app);
 void add_inspect(CLI::App& app);
 
 /// A validator for flags that name one of `names`.

@@ -11,6 +11,7 @@
 #include "data_options.h"
 #include "ecoformer/train/checkpoint.h"
 #include "model_options.h"
+#include "open_model.h"
 #include "progress.h"
 #include "report.h"
 
@@ -19,6 +20,8 @@ namespace {
 
 struct Options {
   std::string checkpoint;
+  std::string architecture;
+  std::string attention = "eco";
   std::string output;
   DataOptions data;
   ModelOptions model;  ///< of which the EcoFormer flags are read
@@ -37,14 +40,18 @@ void run(Options& options) {
   options.convert.attention = eco.attention;
   options.convert.attention.mechanism = "eco";
   check_writable_file("--output", options.output);
-  const train::Checkpoint dense = train::load_model(options.checkpoint);
-  const Task task = load_task_for(dense.task, options.data);
+  const OpenedModel dense = open_model(options.checkpoint, options.architecture);
+  const Task task = load_task_for(dense, options.data);
+  if (options.attention == "softmax") {
+    train::save_checkpoint(options.output,
+                           {.model = train::to_softmax(*dense.model), .task = task.info});
+    return log_line(fmt::format("wrote {} with softmax attention", options.output));
+  }
 
   log_line(
-      fmt::format("learning hash functions from {} training sequences", options.convert.sequences));
-  const train::Conversion conversion =
-      train::convert(dense.model, task.splits.train, options.convert);
-  train::save_checkpoint(options.output, {.model = conversion.model, .task = dense.task});
+      fmt::format("learning hash functions from {} training examples", options.convert.examples));
+  const train::Conversion conversion = train::convert(dense.model, *task.train, options.convert);
+  train::save_checkpoint(options.output, {.model = conversion.model, .task = task.info});
 
   Report report;
   for (const train::HeadReport& head : conversion.heads) {
@@ -67,13 +74,24 @@ void add_convert(CLI::App& app) {
   CLI::App* command = app.add_subcommand("convert",
                                          "Turn a dense checkpoint into an EcoFormer one, and "
                                          "report how its codes rank the dense attention");
-  command->add_option("--checkpoint", options->checkpoint, "Dense checkpoint")->required();
+  command
+      ->add_option("--checkpoint", options->checkpoint,
+                   "Dense checkpoint, or a vision model's weights of the authors or timm")
+      ->required();
+  add_architecture_option(*command, options->architecture);
+  command
+      ->add_option("--attention", options->attention,
+                   "eco; or softmax, which turns the original attention of a vision model into the "
+                   "dense baseline and learns nothing")
+      ->check(one_of({"eco", "softmax"}));
   command->add_option("--output", options->output, "EcoFormer checkpoint to write")->required();
   add_data_option(*command, options->data);
   command->get_option("--data")->required();
+  add_view_options(*command, options->data.image_size, options->data.crop);
+  add_strict_option(*command, options->data);
   add_eco_options(*command, options->model);
   const std::string group = "Hash functions";
-  command->add_option("--sequences", options->convert.sequences, "Training sequences to learn from")
+  command->add_option("--examples", options->convert.examples, "Training examples to learn from")
       ->group(group);
   command
       ->add_option("--neighbours", options->convert.learner.neighbours,

@@ -2,8 +2,6 @@
 
 #include "ecoformer/energy/energy.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -11,7 +9,6 @@
 #include <vector>
 
 #include "command.h"
-#include "ecoformer/base/error.h"
 #include "ecoformer/models/architecture.h"
 #include "ecoformer/models/pyramid.h"
 #include "model_options.h"
@@ -20,7 +17,6 @@
 namespace ecoformer::cli {
 namespace {
 
-constexpr const char* kSequenceEncoder = "sequence_encoder";
 constexpr const char* kAll = "all";
 
 struct Options {
@@ -39,16 +35,6 @@ std::string mechanism_of(const std::string& attention) {
 
 bool is_given(const CLI::App& command, const std::string& flag) {
   return command.get_option(flag)->count() > 0;
-}
-
-/// Throws InputError for a flag that the chosen model does not have.
-void refuse_flags(const CLI::App& command, const std::vector<std::string>& flags,
-                  const std::string& model) {
-  for (const std::string& flag : flags) {
-    if (is_given(command, flag)) {
-      throw InputError(fmt::format("energy: expected no {} for model {}", flag, model));
-    }
-  }
 }
 
 /// Adds a row for each wanted counting; `size` is what the input's size is called, and its value.
@@ -94,25 +80,21 @@ void report_images(const Options& options, const CLI::App& command, Report& repo
   const std::vector<std::string> names = options.model.model == kAll
                                              ? models::architecture_names()
                                              : std::vector<std::string>{options.model.model};
-  const nn::AttentionOptions& given = options.model.config.attention;
-  const auto flag_or = [&](const char* flag, const std::string& value, const char* otherwise) {
-    return is_given(command, flag) ? value : otherwise;
+  ModelOptions paper = options.model;
+  const auto flag_or = [&](const char* flag, std::string& value, const char* otherwise) {
+    if (!is_given(command, flag)) value = otherwise;
   };
+  // The paper's models, unless flags say otherwise.
+  flag_or("--semantics", paper.semantics, "official");
+  flag_or("--bandwidth", paper.bandwidth, "per_input");
   for (const std::string& name : names) {
-    models::Architecture architecture = models::named_architecture(name);
-    // The paper's models, unless flags say otherwise.
-    architecture.config["semantics"] = flag_or("--semantics", options.model.semantics, "official");
-    architecture.config["bandwidth"] = flag_or("--bandwidth", options.model.bandwidth, "per_input");
-    architecture.config["bits"] = given.bits;
-    architecture.config["supports"] = given.supports;
-    architecture.config["group_bits"] = given.group_bits;
+    paper.model = name;
     for (const std::int64_t size : options.image_sizes) {
       for (const std::string& attention : options.attention) {
-        const std::string mechanism = mechanism_of(attention);
-        architecture.config["attention"] = mechanism;
-        architecture.config["projection"] = flag_or("--projection", options.model.projection,
-                                                    mechanism == "eco" ? "tied" : "untied");
-        add_rows(options, name, architecture, {size, size}, {"image_size", size}, report);
+        paper.config.attention.mechanism = mechanism_of(attention);
+        flag_or("--projection", paper.projection,
+                paper.config.attention.mechanism == "eco" ? "tied" : "untied");
+        add_rows(options, name, architecture_of(paper), {size, size}, {"image_size", size}, report);
       }
     }
   }
@@ -121,13 +103,11 @@ void report_images(const Options& options, const CLI::App& command, Report& repo
 void run(Options options, const CLI::App& command) {
   Report report;
   if (options.model.model == kSequenceEncoder) {
-    refuse_flags(command, {"--image-size"}, options.model.model);
+    refuse_foreign_flags(command, kSequenceEncoder);
     if (options.attention.empty()) options.attention = {"softmax", "eco"};
     report_sequences(options, report);
   } else {
-    refuse_flags(command,
-                 {"--tokens", "--width", "--layers", "--heads", "--mlp-width", "--head-width"},
-                 options.model.model);
+    refuse_foreign_flags(command, options.model.model);
     if (options.attention.empty()) {
       options.attention = {models::kOriginalAttention, "softmax", "eco"};
     }

@@ -16,7 +16,7 @@
 #include "ecoformer/base/error.h"
 #include "ecoformer/data/loader.h"
 #include "ecoformer/energy/energy.h"
-#include "ecoformer/train/checkpoint.h"
+#include "open_model.h"
 #include "progress.h"
 #include "report.h"
 
@@ -25,66 +25,79 @@ namespace {
 
 struct Options {
   std::vector<std::string> checkpoints;
+  std::string architecture;
   DataOptions data;
   std::string split = "test";
-  data::LoaderOptions loader{.shuffle = false};
+  std::int64_t batch_size = 32;
+  std::int64_t workers = 2;
   Format format = Format::kTable;
 };
 
-const data::SequenceDataset& split_of(const data::SequenceSplits& splits, const std::string& name) {
-  if (name == "train") return splits.train;
-  return name == "validation" ? splits.validation : splits.test;
+const train::Examples& split_of(const Task& task, const std::string& name) {
+  if (name == "train") return *task.train;
+  return name == "validation" ? *task.validation : *task.test;
 }
 
 /// One batch beforehand: the first products of a process set up threads and buffers, which would be
 /// charged to whichever checkpoint comes first.
-void warm_up(models::SequenceEncoder model, data::Loader& loader) {
+void warm_up(models::Classifier& model, data::Loader& loader) {
   const torch::NoGradGuard no_gradients;
-  model->eval();
+  model.eval();
   loader.start_epoch(0);
   if (const std::optional<data::Batch> batch = loader.next()) {
-    model->forward(batch->inputs, batch->mask);
+    model.forward(batch->inputs, batch->mask);
   }
 }
 
 void run(const Options& options) {
-  std::vector<train::Checkpoint> checkpoints;
+  std::vector<OpenedModel> models;
   for (const std::string& path : options.checkpoints) {
-    checkpoints.push_back(train::load_model(path));
-    if (checkpoints.back().task != checkpoints.front().task) {
+    models.push_back(open_model(path, options.architecture));
+    if (models.back().task != models.front().task ||
+        models.back().model->classes() != models.front().model->classes()) {
       throw InputError(fmt::format("--checkpoint: expected models of one task, got '{}' and '{}'",
                                    options.checkpoints.front(), path));
     }
   }
-  const Task task = load_task_for(checkpoints.front().task, options.data);
-  const data::SequenceDataset& set = split_of(task.splits, options.split);
-  data::SequenceLoader loader(set, options.loader);
+  const Task task = load_task_for(models.front(), options.data);
+  const train::Examples& set = split_of(task, options.split);
+  const auto loader = set.evaluation_loader(options.batch_size, options.workers);
 
   Report report;
-  for (std::size_t i = 0; i < checkpoints.size(); ++i) {
-    log_line(
-        fmt::format("evaluating {} on {} sequences", options.checkpoints[i], set.examples.size()));
-    warm_up(checkpoints[i].model, loader);
-    const train::Evaluation result = train::evaluate(checkpoints[i].model, loader);
+  for (std::size_t i = 0; i < models.size(); ++i) {
+    models::Classifier& model = *models[i].model;
+    model.require_takes(set.bounds());
+    log_line(fmt::format("evaluating {} on {} examples", options.checkpoints[i], set.size()));
+    warm_up(model, *loader);
+    const train::Evaluation result = train::evaluate(model, *loader);
     const double examples = static_cast<double>(std::max<std::int64_t>(1, result.examples));
     const auto tokens =
         std::max<std::int64_t>(1, std::llround(static_cast<double>(result.tokens) / examples));
-    const auto& config = checkpoints[i].model->config();
-    const energy::Row published = energy::count(config, tokens, energy::Counting::kPublished);
-    const energy::Row counted = energy::count(config, tokens, energy::Counting::kCounted);
+    const std::int64_t size = task.info.image_size;
+    const models::MapSize input =
+        size > 0 ? models::MapSize{size, size} : models::MapSize{1, tokens};
+    const models::Architecture architecture{model.type(), model.config_json()};
+    const energy::Row published = energy::count(architecture, input, energy::Counting::kPublished);
+    const energy::Row counted = energy::count(architecture, input, energy::Counting::kCounted);
+    if (result.skipped > 0) {
+      log_line(fmt::format("warning: left out {} examples that cannot be read", result.skipped));
+    }
     report.add(
         {{"checkpoint", options.checkpoints[i]},
          {"attention", published.attention},
          {"split", options.split},
          {"examples", result.examples},
-         {"tokens", tokens},
+         {"skipped", result.skipped},
+         {"tokens", published.tokens},
          {"accuracy", result.accuracy},
          {"standard_error", result.standard_error},
+         {"top5_accuracy", result.top5_accuracy ? nlohmann::ordered_json(*result.top5_accuracy)
+                                                : nlohmann::ordered_json()},
          {"loss", result.loss},
          {"energy_published_mj", energy_mj(published.operations)},
          {"energy_counted_mj", energy_mj(counted.operations)},
-         {"latency_ms", result.ms_per_sequence},
-         {"tokens_per_s", static_cast<double>(result.tokens) / std::max(result.seconds, 1e-9)}});
+         {"latency_ms", result.ms_per_example},
+         {"examples_per_s", examples / std::max(result.seconds, 1e-9)}});
   }
   report.print(options.format);
 }
@@ -93,17 +106,21 @@ void run(const Options& options) {
 
 void add_evaluate(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("evaluate",
-                                         "Accuracy, loss, energy and latency of checkpoints; "
-                                         "energy is that of a sequence of mean length");
+  CLI::App* command =
+      app.add_subcommand("evaluate",
+                         "Accuracy, loss, energy and latency of checkpoints; "
+                         "energy is that of an image, or a sequence of mean length");
   command->add_option("--checkpoint", options->checkpoints, "One or more, a row each")->required();
+  add_architecture_option(*command, options->architecture);
   add_data_option(*command, options->data);
   command->get_option("--data")->required();
+  add_view_options(*command, options->data.image_size, options->data.crop);
+  add_strict_option(*command, options->data);
   command->add_option("--split", options->split, "Which examples")
       ->check(CLI::IsMember({"train", "validation", "test"}))
       ->group("Data");
-  command->add_option("--batch-size", options->loader.batch_size, "Sequences at a time");
-  command->add_option("--workers", options->loader.workers, "Threads that prepare batches")
+  command->add_option("--batch-size", options->batch_size, "Examples at a time");
+  command->add_option("--workers", options->workers, "Threads that prepare batches")
       ->check(CLI::Range(0, 256));
   add_format_option(*command, options->format);
   command->callback([options] { run(*options); });

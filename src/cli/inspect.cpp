@@ -8,6 +8,7 @@
 #include <string>
 
 #include "command.h"
+#include "data_options.h"
 #include "ecoformer/base/error.h"
 #include "ecoformer/io/pth_index.h"
 #include "ecoformer/io/safetensors_header.h"
@@ -39,7 +40,8 @@ void add_checkpoint(Report& report, const train::Checkpoint& checkpoint) {
   const auto add = [&report](const std::string& name, const std::string& value) {
     add_row(report, "checkpoint", name, value);
   };
-  const auto config = models::to_json(checkpoint.model->config());
+  add("model.type", checkpoint.model->type());
+  const nlohmann::json config = checkpoint.model->config_json();
   for (const auto& [key, value] : config.items()) {
     add("model." + key, text_of(value));
   }
@@ -54,7 +56,12 @@ void add_checkpoint(Report& report, const train::Checkpoint& checkpoint) {
     ++layer;
   }
   add("task.tokeniser", checkpoint.task.tokeniser);
-  add("task.max_length", std::to_string(checkpoint.task.max_length));
+  if (kind_of(checkpoint.task) == InputKind::kImages) {
+    add("task.image_size", std::to_string(checkpoint.task.image_size));
+    add("task.crop", to_string(checkpoint.task.crop));
+  } else {
+    add("task.max_length", std::to_string(checkpoint.task.max_length));
+  }
   add("task.class_names", fmt::format("{}", fmt::join(checkpoint.task.class_names, ", ")));
   if (checkpoint.training) {
     const train::TrainingState& training = *checkpoint.training;

@@ -76,6 +76,7 @@ int run(int argc, char** argv) {
   add_bench(app);
   add_data(app);
   add_attend(app);
+  add_explain(app);
   add_inspect(app);
 
   try {

@@ -2,9 +2,27 @@
 
 #include "model_options.h"
 
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
 #include "command.h"
+#include "ecoformer/base/error.h"
 
 namespace ecoformer::cli {
+
+namespace {
+
+/// Whether a flag may come from a file of --dump-config, which names them all: with a configuration
+/// file, and given the value it has anyway.
+bool may_be_dumped(const CLI::App& command, const CLI::Option& option) {
+  const CLI::Option* const config = command.get_option_no_throw("--config");
+  if (config == nullptr || config->count() == 0) return false;
+  const std::vector<std::string>& given = option.results();
+  return given.size() == 1 && (given[0] == option.get_default_str() || given[0] == "false");
+}
+
+}  // namespace
 
 void add_eco_options(CLI::App& command, ModelOptions& options) {
   nn::AttentionOptions& attention = options.config.attention;
@@ -52,6 +70,31 @@ models::SequenceEncoderConfig config_of(const ModelOptions& options) {
   config.attention.bandwidth = nn::bandwidth_from_string(options.bandwidth);
   models::validate(config);
   return config;
+}
+
+models::Architecture architecture_of(const ModelOptions& options) {
+  const models::SequenceEncoderConfig config = config_of(options);
+  if (options.model == kSequenceEncoder) return {kSequenceEncoder, to_json(config)};
+  models::Architecture architecture = models::named_architecture(options.model);
+  set_attention(architecture, config.attention, config.projection);
+  architecture.config["drop_path"] = options.drop_path;
+  return architecture;
+}
+
+void refuse_foreign_flags(const CLI::App& command, const std::string& model) {
+  const bool sequences = model == kSequenceEncoder;
+  const std::vector<std::string> of_vision{"--drop-path", "--image-size", "--crop",   "--strict",
+                                           "--augment",   "--mix",        "--repeats"};
+  const std::vector<std::string> of_sequences{
+      "--width",      "--layers",    "--heads",      "--mlp-width",  "--head-width", "--dropout",
+      "--vocabulary", "--positions", "--max-length", "--mask-black", "--tokens"};
+  for (const std::string& flag : sequences ? of_vision : of_sequences) {
+    const CLI::Option* const option = command.get_option_no_throw(flag);
+    if (option != nullptr && option->count() > 0 && !may_be_dumped(command, *option)) {
+      throw InputError(
+          fmt::format("{}: expected no {} for model {}", command.get_name(), flag, model));
+    }
+  }
 }
 
 }  // namespace ecoformer::cli

@@ -7,9 +7,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
-#include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,10 +15,9 @@
 #include "command.h"
 #include "data_options.h"
 #include "ecoformer/base/error.h"
-#include "ecoformer/data/image_transforms.h"
+#include "ecoformer/data/image.h"
 #include "ecoformer/io/safetensors.h"
-#include "ecoformer/train/checkpoint.h"
-#include "ecoformer/train/pretrained.h"
+#include "open_model.h"
 #include "report.h"
 
 namespace ecoformer::cli {
@@ -35,27 +32,12 @@ struct Options {
   std::vector<std::string> texts;
   std::vector<std::string> files;
   std::int64_t top = 1;
-  std::int64_t image_size = 224;
+  std::int64_t image_size = 0;
+  std::string crop = kModelCrop;
   std::string input;
   std::string output;
   Format format = Format::kTable;
 };
-
-/// The object of a JSON file as metadata: values that are no text as JSON.
-std::map<std::string, std::string> read_architecture(const std::string& path) {
-  if (path.empty()) return {};
-  std::ifstream stream(path, std::ios::binary);
-  const nlohmann::json json = nlohmann::json::parse(stream, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) {
-    throw InputError(
-        fmt::format("--architecture: expected a readable file with a JSON object, got '{}'", path));
-  }
-  std::map<std::string, std::string> metadata;
-  for (const auto& [key, value] : json.items()) {
-    metadata[key] = value.is_string() ? value.get<std::string>() : value.dump();
-  }
-  return metadata;
-}
 
 /// A text and the name it has in reports and messages.
 struct Text {
@@ -102,12 +84,13 @@ void add_classes(Report& report, const std::string& name, const torch::Tensor& l
   }
 }
 
-void predict_texts(const Options& options, train::Checkpoint& checkpoint) {
+void predict_texts(const Options& options, OpenedModel& opened) {
+  const train::TaskInfo& task = *opened.task;
   const std::vector<Text> texts = read_texts(options);
   std::vector<torch::Tensor> sequences;
   for (const Text& text : texts) {
     try {
-      const std::vector<std::int32_t> tokens = tokenise(checkpoint.task, text.content);
+      const std::vector<std::int32_t> tokens = tokenise(task, text.content);
       sequences.push_back(torch::tensor(tokens).to(torch::kLong).unsqueeze(0));
     } catch (const InputError& error) {
       throw InputError(fmt::format("'{}': {}", text.name, error.what()));
@@ -115,25 +98,24 @@ void predict_texts(const Options& options, train::Checkpoint& checkpoint) {
   }
   Report report;
   for (std::size_t i = 0; i < texts.size(); ++i) {
-    const torch::Tensor logits = checkpoint.model->forward(sequences[i], sequences[i].ne(0))[0];
-    add_classes(report, texts[i].name, logits, options.top, checkpoint.task.class_names);
+    const torch::Tensor logits = opened.model->forward(sequences[i], sequences[i].ne(0))[0];
+    add_classes(report, texts[i].name, logits, options.top, task.class_names);
   }
   report.print(options.format);
 }
 
-void predict_pictures(const Options& options, models::Classifier& model) {
+void predict_pictures(const Options& options, OpenedModel& opened) {
   std::vector<std::string> paths = options.texts;
   paths.insert(paths.end(), options.files.begin(), options.files.end());
   if (paths.empty()) throw InputError("predict: expected pictures for this model, got none");
-  const auto size = options.image_size;
+  // Files of others do not say what their classes are called.
+  const train::TaskInfo task = opened.task.value_or(train::TaskInfo{});
   Report report;
   for (const std::string& path : paths) {
-    const data::Image view = data::evaluation_view(data::read_image(path), size);
-    const torch::Tensor input = torch::empty({1, 3, size, size});
-    data::normalize(view,
-                    {input.mutable_data_ptr<float>(), static_cast<std::size_t>(input.numel())});
-    // Files of others do not name their classes.
-    add_classes(report, path, model.forward(input, {})[0], options.top, {});
+    const data::Image view =
+        view_of(opened, data::read_image(path), options.image_size, options.crop);
+    add_classes(report, path, opened.model->forward(input_of(view), {})[0], options.top,
+                task.class_names);
   }
   report.print(options.format);
 }
@@ -168,7 +150,7 @@ void predict_images(const Options& options, models::Classifier& model) {
                });
 }
 
-void predict_tensors(const Options& options, train::Checkpoint& checkpoint) {
+void predict_tensors(const Options& options, models::Classifier& model) {
   const io::TensorFile file = io::read_safetensors(options.input);
   stored_input(file, {-1, -1});
   const torch::Tensor tokens = io::take(file, "input", torch::kLong, {{-1, -1}});
@@ -182,10 +164,9 @@ void predict_tensors(const Options& options, train::Checkpoint& checkpoint) {
         fmt::format("{}: expected a real token in every sequence, got only padding in sequence {}",
                     file.source, empty.nonzero()[0].item<std::int64_t>()));
   }
-  write_logits(options, tokens.size(0), checkpoint.model->config().classes,
+  write_logits(options, tokens.size(0), model.classes(),
                [&](std::int64_t first, std::int64_t last) {
-                 return checkpoint.model->forward(tokens.slice(0, first, last),
-                                                  mask.slice(0, first, last));
+                 return model.forward(tokens.slice(0, first, last), mask.slice(0, first, last));
                });
 }
 
@@ -196,19 +177,13 @@ void run(const Options& options) {
   }
   if (stored) check_writable_file("--output", options.output);
   const torch::NoGradGuard no_gradients;
-  if (!train::is_checkpoint(options.checkpoint)) {
-    const std::shared_ptr<models::Classifier> model =
-        train::load_pretrained(options.checkpoint, read_architecture(options.architecture)).model;
-    model->eval();
-    return stored ? predict_images(options, *model) : predict_pictures(options, *model);
+  OpenedModel opened = open_model(options.checkpoint, options.architecture);
+  opened.model->eval();
+  const bool images = !opened.task || kind_of(*opened.task) == InputKind::kImages;
+  if (images) {
+    return stored ? predict_images(options, *opened.model) : predict_pictures(options, opened);
   }
-  if (!options.architecture.empty()) {
-    throw InputError(
-        "--architecture: expected a file of others, got a checkpoint that has its own");
-  }
-  train::Checkpoint checkpoint = train::load_model(options.checkpoint);
-  checkpoint.model->eval();
-  return stored ? predict_tensors(options, checkpoint) : predict_texts(options, checkpoint);
+  return stored ? predict_tensors(options, *opened.model) : predict_texts(options, opened);
 }
 
 }  // namespace
@@ -223,19 +198,14 @@ void add_predict(CLI::App& app) {
                    "Trained model, or a vision model's weights: safetensors or .pth of the authors "
                    "or timm")
       ->required();
-  command->add_option("--architecture", options->architecture,
-                      "JSON file with the architecture of a vision model whose file does not tell "
-                      "it: family, attention, embed_dims, num_heads, ...");
+  add_architecture_option(*command, options->architecture);
   command->add_option("text", options->texts,
                       "Texts to classify, or pictures (JPEG, PNG) for a vision model; with no text "
                       "and no file, lines of stdin");
   command->add_option("--file", options->files, "Files to classify");
   command->add_option("--top", options->top, "How many of the likeliest classes to print")
       ->check(CLI::PositiveNumber);
-  command
-      ->add_option("--image-size", options->image_size,
-                   "Side of the square that a vision model sees of a picture")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 14));
+  add_view_options(*command, options->image_size, options->crop);
   CLI::Option* input = command->add_option("--input", options->input,
                                            "safetensors file with `input`: int64 token ids [B, N], "
                                            "0 for padding, and maybe `mask`, bool; or normalised "

@@ -22,6 +22,17 @@ std::int64_t half(std::int64_t n) {
 
 }  // namespace
 
+std::string to_string(EvaluationCrop crop) {
+  return crop == EvaluationCrop::kAuthors ? "authors" : "timm";
+}
+
+EvaluationCrop evaluation_crop_from_string(const std::string& name) {
+  for (const EvaluationCrop crop : {EvaluationCrop::kAuthors, EvaluationCrop::kTimm}) {
+    if (name == to_string(crop)) return crop;
+  }
+  throw InputError(fmt::format("evaluation crop: expected authors or timm, got '{}'", name));
+}
+
 Image crop(const Image& image, const Box& box) {
   const bool inside = box.top >= 0 && box.left >= 0 && box.height > 0 && box.width > 0 &&
                       box.height <= image.height - box.top && box.width <= image.width - box.left;

@@ -189,6 +189,22 @@ SequenceDataset as_sequences(const GrayImages& images, PixelCoding coding) {
   return dataset;
 }
 
+ImageDataset as_images(const GrayImages& images) {
+  const auto* const label = images.labels.const_data_ptr<std::int64_t>();
+  return {.name = "pathfinder",
+          .class_names = images.class_names,
+          .labels = {label, label + images.labels.size(0)},
+          .image = [pixels = images.pixels](std::int64_t index) {
+            Image image{.height = pixels.size(1), .width = pixels.size(2)};
+            const std::int64_t size = image.height * image.width;
+            const auto* const gray = pixels.const_data_ptr<std::uint8_t>() + index * size;
+            image.pixels.reserve(static_cast<std::size_t>(3 * size));
+            for (std::int64_t i = 0; i < size; ++i)
+              image.pixels.insert(image.pixels.end(), 3, gray[i]);
+            return image;
+          }};
+}
+
 }  // namespace
 
 PathfinderSummary write_pathfinder(const fs::path& root, const PathfinderOptions& options,
@@ -286,6 +302,12 @@ SequenceSplits as_sequences(const GrayImageSplits& images, PixelCoding coding) {
   return {.train = as_sequences(images.train, coding),
           .validation = as_sequences(images.validation, coding),
           .test = as_sequences(images.test, coding)};
+}
+
+ImageSplits as_images(const GrayImageSplits& images) {
+  return {.train = as_images(images.train),
+          .validation = as_images(images.validation),
+          .test = as_images(images.test)};
 }
 
 std::vector<std::int32_t> encode_pixels(std::string_view png, PixelCoding coding) {

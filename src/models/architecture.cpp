@@ -11,6 +11,7 @@
 #include "ecoformer/base/error.h"
 #include "ecoformer/models/pvt_v2.h"
 #include "ecoformer/models/twins.h"
+#include "models/config_fields.h"
 
 namespace ecoformer::models {
 namespace {
@@ -69,6 +70,17 @@ const std::vector<Named>& all() {
 }
 
 }  // namespace
+
+void set_attention(Architecture& architecture, const nn::AttentionOptions& attention,
+                   nn::Projection projection) {
+  struct Replaceable {
+    nn::Projection projection;
+    nn::AttentionOptions attention;
+  };
+  const Replaceable replaceable{.projection = projection, .attention = attention};
+  architecture.config.update(write_config(
+      replaceable, [](const auto& config, const auto& visit) { visit_attention(config, visit); }));
+}
 
 Architecture named_architecture(const std::string& name) {
   for (const Named& named : all()) {

@@ -170,6 +170,16 @@ void PyramidImpl::initialise(std::uint64_t seed) {
   }
 }
 
+void PyramidImpl::require_takes(const InputBounds& inputs) const {
+  if (inputs.image_size == 0) {
+    throw InputError(fmt::format("{}: expected images, got sequences of tokens", type()));
+  }
+  if (const std::int64_t channels = plan_.stages.front().inputs; channels != 3) {
+    throw InputError(fmt::format("{}: expected images of {} channels, got RGB", type(), channels));
+  }
+  stage_maps(plan_, {inputs.image_size, inputs.image_size});
+}
+
 torch::Tensor PyramidImpl::forward(const torch::Tensor& images, const torch::Tensor& mask) {
   const std::int64_t channels = plan_.stages.front().inputs;
   if (images.dim() != 4 || images.size(1) != channels || !images.is_floating_point()) {

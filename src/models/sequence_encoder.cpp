@@ -98,6 +98,22 @@ torch::Tensor SequenceEncoderImpl::forward(const torch::Tensor& tokens, const to
   return head_->fc2(torch::relu(head_->fc1(pooled)));
 }
 
+void SequenceEncoderImpl::require_takes(const InputBounds& inputs) const {
+  if (inputs.image_size > 0) {
+    throw InputError("sequence encoder: expected sequences of tokens, got images");
+  }
+  if (inputs.vocabulary > config_.vocabulary) {
+    throw InputError(
+        fmt::format("sequence encoder: expected token ids below the vocabulary of {}, got {}",
+                    config_.vocabulary, inputs.vocabulary - 1));
+  }
+  if (inputs.tokens > config_.positions) {
+    throw InputError(
+        fmt::format("sequence encoder: expected sequences of at most {} positions, got {} tokens",
+                    config_.positions, inputs.tokens));
+  }
+}
+
 std::vector<std::shared_ptr<nn::Attention>> SequenceEncoderImpl::attentions() const {
   std::vector<std::shared_ptr<nn::Attention>> found;
   for (const auto& block : *blocks_) found.push_back(block->as<EncoderBlock>()->attn->attention);

@@ -2,6 +2,7 @@
 #include "ecoformer/train/checkpoint.h"
 
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "ecoformer/io/safetensors.h"
@@ -14,8 +15,8 @@ namespace {
 
 constexpr const char* kFormat = "ecoformer-checkpoint-1";
 constexpr std::string_view kFormatFamily = "ecoformer-checkpoint";  // of any version
-constexpr const char* kModelType = "sequence_encoder";
 constexpr std::string_view kOptimizerPrefix = "optimizer.";
+constexpr std::string_view kAveragePrefix = "ema.";
 constexpr const char* kGeneratorName = "generator.state";
 
 template <typename Task, typename Visitor>
@@ -23,6 +24,10 @@ void visit_task(Task& task, Visitor& visit) {
   visit("class_names", task.class_names);
   visit("tokeniser", task.tokeniser);
   visit("max_length", task.max_length);
+  visit.optional("image_size", task.image_size);
+  std::string crop = to_string(task.crop);
+  visit.optional("crop", crop);
+  if constexpr (!std::is_const_v<Task>) task.crop = data::evaluation_crop_from_string(crop);
 }
 
 template <typename Value, typename Visitor>
@@ -37,7 +42,8 @@ void visit_progress(Value& progress, Visitor& visit) {
 }
 
 bool is_training_state(std::string_view name) {
-  return name.substr(0, kOptimizerPrefix.size()) == kOptimizerPrefix || name == kGeneratorName;
+  return name.starts_with(kOptimizerPrefix) || name.starts_with(kAveragePrefix) ||
+         name == kGeneratorName;
 }
 
 /// Runs `read`, putting the file's name in front of what it complains about.
@@ -81,24 +87,23 @@ Checkpoint read_model(const std::filesystem::path& path, const io::TensorFile& f
     if (model.is_object() && model.contains("type") && model["type"].is_string()) {
       type = model["type"].get<std::string>();
     }
-    if (type != kModelType || !model.contains("config")) {
-      throw InputError(fmt::format("expected a model of type '{}' and its config, got type '{}'",
-                                   kModelType, type));
+    if (type.empty() || !model.contains("config")) {
+      throw InputError(
+          fmt::format("expected a model's type and config, got {}", model.dump(-1, ' ', true)));
     }
-    const auto config = models::sequence_encoder_config_from_json(model["config"]);
-    models::validate(config);
     TaskInfo task;
     const nlohmann::json task_json = metadata_json(file, "task");
     FieldReader reader(task_json, "task", FieldReader::Missing::kRefuse);
     visit_task(task, reader);
     reader.refuse_unknown_keys();
-    if (std::ssize(task.class_names) != config.classes) {
+    Checkpoint result{.model = models::make_classifier(type, model["config"]),
+                      .task = std::move(task)};
+    if (std::ssize(result.task.class_names) != result.model->classes()) {
       throw InputError(
-          fmt::format("task: expected one name for each of the model's {} classes, got "
-                      "{}",
-                      config.classes, task.class_names.size()));
+          fmt::format("task: expected one name for each of the model's {} classes, got {}",
+                      result.model->classes(), result.task.class_names.size()));
     }
-    return Checkpoint{.model = models::SequenceEncoder(config), .task = std::move(task)};
+    return result;
   });
   std::map<std::string, at::Tensor> state;
   for (const auto& [name, tensor] : file.tensors) {
@@ -119,6 +124,8 @@ TrainingState read_training_state(const std::filesystem::path& path, const io::T
     for (const auto& [name, tensor] : file.tensors) {
       if (name == kGeneratorName) {
         training.generator = tensor;
+      } else if (name.starts_with(kAveragePrefix)) {
+        training.average.emplace(name.substr(kAveragePrefix.size()), tensor);
       } else if (is_training_state(name)) {
         training.optimizer.emplace(name.substr(kOptimizerPrefix.size()), tensor);
       }
@@ -135,9 +142,9 @@ TrainingState read_training_state(const std::filesystem::path& path, const io::T
 void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint) {
   io::TensorFile file{.tensors = io::state_of(*checkpoint.model), .metadata = {}};
   file.metadata["format"] = kFormat;
-  file.metadata["model"] =
-      nlohmann::json{{"type", kModelType}, {"config", models::to_json(checkpoint.model->config())}}
-          .dump();
+  file.metadata["model"] = nlohmann::json{{"type", checkpoint.model->type()},
+                                          {"config", checkpoint.model->config_json()}}
+                               .dump();
   FieldWriter task;
   visit_task(checkpoint.task, task);
   file.metadata["task"] = task.json().dump();
@@ -149,6 +156,9 @@ void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkp
     file.metadata["progress"] = progress.json().dump();
     for (const auto& [name, tensor] : training.optimizer) {
       file.tensors[std::string(kOptimizerPrefix) + name] = tensor;
+    }
+    for (const auto& [name, tensor] : training.average) {
+      file.tensors[std::string(kAveragePrefix) + name] = tensor;
     }
     file.tensors[kGeneratorName] = training.generator;
   }

@@ -14,6 +14,9 @@
 
 #include "ecoformer/base/error.h"
 #include "ecoformer/io/state.h"
+#include "ecoformer/models/architecture.h"
+#include "ecoformer/models/pyramid.h"
+#include "ecoformer/models/state_names.h"
 #include "train/beta_fit.h"
 #include "train/eval_mode.h"
 #include "train/learn_hashes.h"
@@ -24,60 +27,50 @@ namespace {
 
 constexpr std::int64_t kMostRows = 256;
 
-models::SequenceEncoderConfig converted_config(const models::SequenceEncoderConfig& dense,
-                                               const ConvertOptions& options) {
-  if (dense.attention.mechanism != "softmax") {
+std::string mechanism_of(const models::Classifier& model) {
+  return model.config_json().at("attention").get<std::string>();
+}
+
+/// A model of another kind of attention with the weights of `dense`.
+std::shared_ptr<models::Classifier> rebuilt(const models::Classifier& dense,
+                                            const models::Architecture& architecture,
+                                            std::uint64_t seed) {
+  auto model = models::make_classifier(architecture.type, architecture.config, seed);
+  io::load_state(*model, models::state_for(*model, io::state_of(dense)), "convert");
+  return model;
+}
+
+models::Architecture converted_architecture(const models::Classifier& dense,
+                                            const ConvertOptions& options) {
+  models::Architecture architecture{.type = dense.type(), .config = dense.config_json()};
+  if (mechanism_of(dense) != "softmax") {
     throw InputError(fmt::format("convert: expected a model with softmax attention, got '{}'",
-                                 dense.attention.mechanism));
+                                 mechanism_of(dense)));
   }
-  if (dense.projection == nn::Projection::kTied && options.projection != dense.projection) {
+  const std::string tied = to_string(nn::Projection::kTied);
+  if (architecture.config.at("projection") == tied && to_string(options.projection) != tied) {
     throw InputError(
         "convert: expected a model with separate query and key projections, got a tied one\n"
         "hint: convert it to tied projections");
   }
-  models::SequenceEncoderConfig config = dense;
-  config.projection = options.projection;
-  config.attention = options.attention;
-  config.attention.mechanism = "eco";
-  config.attention.heads = dense.attention.heads;
-  config.attention.dim = dense.attention.dim;
-  config.attention.seed = options.seed;
-  models::validate(config);
-  return config;
+  nn::AttentionOptions attention = options.attention;
+  attention.mechanism = "eco";
+  set_attention(architecture, attention, options.projection);
+  return architecture;
 }
 
-/// The tensor of the new model's `name` in the dense state: its own, or its rows of a fused `qkv`.
-torch::Tensor dense_tensor(const std::map<std::string, at::Tensor>& dense,
-                           const std::string& name) {
-  if (const auto same = dense.find(name); same != dense.end()) return same->second;
-  for (const auto& [part, third] : {std::pair{".to_qk.", 0}, std::pair{".to_v.", 2}}) {
-    const std::size_t at = name.find(part);
-    if (at == std::string::npos) continue;
-    std::string fused = name;
-    fused.replace(at, std::string(part).size(), ".qkv.");
-    if (const auto found = dense.find(fused); found != dense.end()) {
-      return found->second.chunk(3)[static_cast<std::size_t>(third)];
-    }
-  }
-  throw Error(
-      fmt::format("convert: expected the dense model to have '{}', got no such tensor", name));
+/// The mask of a layer's tokens, those of `q`; images have none.
+torch::Tensor mask_of(const torch::Tensor& q, const nn::Masks& masks) {
+  return masks.queries.defined() ? masks.queries
+                                 : torch::ones({q.size(0), q.size(2)}, torch::kBool);
 }
 
-/// Copies all but the state of the mechanism, which a dense model has none of.
-void copy_weights(const torch::nn::Module& dense, torch::nn::Module& converted) {
-  const torch::NoGradGuard no_grad;
-  const std::map<std::string, at::Tensor> state = io::state_of(dense);
-  for (const auto& [name, tensor] : io::state_of(converted)) {
-    if (name.find(".fast_attention.") == std::string::npos) tensor.copy_(dense_tensor(state, name));
-  }
-}
-
-/// Query positions of each sequence, evenly spread, the same for all layers and heads.
+/// Query positions of each example, evenly spread, the same for all heads.
 std::vector<torch::Tensor> sample_queries(const torch::Tensor& mask) {
-  const std::int64_t sequences = mask.size(0);
-  const std::int64_t quota = std::max<std::int64_t>(1, kMostRows / sequences);
+  const std::int64_t examples = mask.size(0);
+  const std::int64_t quota = std::max<std::int64_t>(1, kMostRows / examples);
   std::vector<torch::Tensor> positions;
-  for (std::int64_t b = 0; b < std::min(sequences, kMostRows); ++b) {
+  for (std::int64_t b = 0; b < std::min(examples, kMostRows); ++b) {
     const torch::Tensor real = mask[b].nonzero().squeeze(-1);
     const std::int64_t count = std::min(quota, real.size(0));
     // Midpoints of `count` equal parts; in integers, so that no rounding matters.
@@ -103,20 +96,19 @@ torch::Tensor sampled_scores(const torch::Tensor& q, const torch::Tensor& k,
 }
 
 /// Each layer's sampled scores in a pass of the dense model over `batch`.
-std::vector<torch::Tensor> dense_scores(models::SequenceEncoder dense, const data::Batch& batch,
-                                        const std::vector<torch::Tensor>& positions) {
+std::vector<torch::Tensor> dense_scores(models::Classifier& dense, const data::Batch& batch) {
   const torch::NoGradGuard no_grad;
-  const EvalMode eval_mode(*dense);
-  const Observers observers(dense->attentions());
+  const EvalMode eval_mode(dense);
+  const Observers observers(dense.attentions());
   std::vector<torch::Tensor> scores(observers.layers().size());
   for (std::size_t layer = 0; layer < scores.size(); ++layer) {
     observers.layers()[layer]->observe(
-        [&scores, &positions, layer](const torch::Tensor& q, const torch::Tensor& k,
-                                     const torch::Tensor&, const nn::Masks&) {
-          scores[layer] = sampled_scores(q, k, positions);
+        [&scores, layer](const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor&,
+                         const nn::Masks& masks) {
+          scores[layer] = sampled_scores(q, k, sample_queries(mask_of(q, masks)));
         });
   }
-  dense->forward(batch.inputs, batch.mask);
+  dense.forward(batch.inputs, batch.mask);
   return scores;
 }
 
@@ -160,21 +152,30 @@ torch::Tensor sampled_mask(const torch::Tensor& mask, const std::vector<torch::T
 
 }  // namespace
 
-Conversion convert(models::SequenceEncoder dense, const data::SequenceDataset& data,
-                   const ConvertOptions& options) {
-  if (options.sequences < 1) {
-    throw InputError(fmt::format("convert: expected at least one sequence to learn from, got {}",
-                                 options.sequences));
+std::shared_ptr<models::Classifier> to_softmax(const models::Classifier& original) {
+  if (mechanism_of(original) != models::kOriginalAttention) {
+    throw InputError(fmt::format("convert: expected a model with original attention, got '{}'",
+                                 mechanism_of(original)));
   }
-  Conversion conversion{
-      .model = models::SequenceEncoder(converted_config(dense->config(), options), options.seed),
-      .heads = {}};
-  copy_weights(*dense, *conversion.model);
+  models::Architecture architecture{.type = original.type(), .config = original.config_json()};
+  architecture.config["attention"] = "softmax";
+  return rebuilt(original, architecture, /*seed=*/0);
+}
 
-  const data::Batch batch = learning_batch(data, options.sequences, options.seed, /*draw=*/0);
-  const std::vector<torch::Tensor> positions = sample_queries(batch.mask);
-  const torch::Tensor mask = sampled_mask(batch.mask, positions);
-  const std::vector<torch::Tensor> scores = dense_scores(dense, batch, positions);
+Conversion convert(const std::shared_ptr<models::Classifier>& given, const Examples& data,
+                   const ConvertOptions& options) {
+  if (options.examples < 1) {
+    throw InputError(fmt::format("convert: expected at least one example to learn from, got {}",
+                                 options.examples));
+  }
+  const bool original = mechanism_of(*given) == models::kOriginalAttention;
+  const std::shared_ptr<models::Classifier> dense = original ? to_softmax(*given) : given;
+  dense->require_takes(data.bounds());
+  Conversion conversion{
+      .model = rebuilt(*dense, converted_architecture(*dense, options), options.seed), .heads = {}};
+
+  const data::Batch batch = data.sample(options.examples, options.seed, /*draw=*/0);
+  const std::vector<torch::Tensor> scores = dense_scores(*dense, batch);
 
   nn::HashLearnerOptions learner = options.learner;
   learner.seed = options.seed;
@@ -182,6 +183,9 @@ Conversion convert(models::SequenceEncoder dense, const data::SequenceDataset& d
                                   const torch::Tensor& q, const torch::Tensor& k,
                                   const nn::Masks& masks) {
     const nn::AttentionOptions& eco = attention.options();
+    const torch::Tensor layer_mask = mask_of(q, masks);
+    const std::vector<torch::Tensor> positions = sample_queries(layer_mask);
+    const torch::Tensor mask = sampled_mask(layer_mask, positions);
     const torch::Tensor query_codes = attention.ksh->encode(q, masks.queries);
     const torch::Tensor key_codes = attention.ksh->encode(k, masks.keys);
     for (std::int64_t head = 0; head < eco.heads; ++head) {
@@ -208,7 +212,7 @@ Conversion convert(models::SequenceEncoder dense, const data::SequenceDataset& d
       conversion.heads.push_back(report);
     }
   };
-  learn_hashes(conversion.model, batch, learner, /*only_unlearned=*/false, fit_and_report);
+  learn_hashes(*conversion.model, batch, learner, /*only_unlearned=*/false, fit_and_report);
   return conversion;
 }
 

@@ -21,6 +21,10 @@ class FieldWriter {
   void operator()(const char* name, const T& field) {
     json_[name] = field;
   }
+  template <typename T>
+  void optional(const char* name, const T& field) {
+    json_[name] = field;
+  }
   nlohmann::json json() { return std::move(json_); }
 
  private:
@@ -43,13 +47,13 @@ class FieldReader {
 
   template <typename T>
   void operator()(const char* name, T& field) {
-    known_.insert(name);
-    const auto found = json_.find(name);
-    if (found != json_.end()) {
-      read(name, *found, field);
-    } else if (missing_ == Missing::kRefuse) {
-      throw InputError(fmt::format("{}: expected a key '{}', got none", context_, name));
-    }
+    visit(name, field, missing_);
+  }
+
+  /// A field that files of earlier versions do not have.
+  template <typename T>
+  void optional(const char* name, T& field) {
+    visit(name, field, Missing::kKeepDefault);
   }
 
   /// To be called after the last field.
@@ -62,6 +66,21 @@ class FieldReader {
   }
 
  private:
+  template <typename T>
+  void visit(const char* name, T& field, Missing missing) {
+    known_.insert(name);
+    const auto found = json_.find(name);
+    if (found != json_.end()) {
+      read(name, *found, field);
+    } else if (missing == Missing::kRefuse) {
+      throw InputError(fmt::format("{}: expected a key '{}', got none", context_, name));
+    }
+  }
+
+  void read(const char* name, const nlohmann::json& value, bool& field) const {
+    if (!value.is_boolean()) refuse(name, "true or false", value);
+    field = value.get<bool>();
+  }
   void read(const char* name, const nlohmann::json& value, std::int64_t& field) const {
     // An unsigned number beyond int64 would wrap.
     const bool fits = value.is_number_integer() &&

@@ -13,52 +13,47 @@
 namespace ecoformer::train {
 namespace {
 
-void require_enough_tokens(const torch::Tensor& mask, std::int64_t supports,
-                           std::int64_t neighbours) {
-  const auto tokens = mask.sum().item<std::int64_t>();
-  const auto longest = mask.sum(-1).max().item<std::int64_t>();
-  if (tokens < supports || longest < 2 * neighbours) {
+/// The neighbours to look for among the tokens of a layer. The tokens of an image are as many as
+/// the architecture makes them, those of a sequence are the user's.
+std::int64_t neighbours_among(const torch::Tensor& q, const torch::Tensor& mask,
+                              std::int64_t supports, std::int64_t neighbours) {
+  const std::int64_t tokens =
+      mask.defined() ? mask.sum().item<std::int64_t>() : q.size(0) * q.size(2);
+  const std::int64_t longest = mask.defined() ? mask.sum(-1).max().item<std::int64_t>() : q.size(2);
+  const std::int64_t least = mask.defined() ? 2 * neighbours : 2;
+  if (tokens < supports || longest < least) {
     throw InputError(fmt::format(
         "learn hash functions: expected at least {} tokens (supports) in all and {} (twice the "
-        "neighbours) in one sequence, got {} and {}\nhint: use more or longer sequences, or fewer "
+        "neighbours) in one example, got {} and {}\nhint: use more or larger examples, or fewer "
         "supports or neighbours",
-        supports, 2 * neighbours, tokens, longest));
+        supports, least, tokens, longest));
   }
+  return std::min(neighbours, longest / 2);
 }
 
 }  // namespace
 
-data::Batch learning_batch(const data::SequenceDataset& dataset, std::int64_t sequences,
-                           std::uint64_t seed, std::int64_t draw) {
-  data::SequenceLoader loader(
-      dataset, {.batch_size = std::clamp<std::int64_t>(std::ssize(dataset.examples), 1, sequences),
-                .seed = seed,
-                .bucket = false,  // All lengths in one batch.
-                .workers = 0});
-  loader.start_epoch(draw);
-  return *loader.next();
-}
-
-std::int64_t learn_hashes(models::SequenceEncoder model, const data::Batch& batch,
+std::int64_t learn_hashes(models::Classifier& model, const data::Batch& batch,
                           const nn::HashLearnerOptions& options, bool only_unlearned,
                           const LearnedLayer& learned) {
   const torch::NoGradGuard no_grad;
-  const EvalMode eval_mode(*model);
-  const Observers observers(model->attentions());
-  const nn::HashLearner learner(options);
+  const EvalMode eval_mode(model);
+  const Observers observers(model.attentions());
   std::int64_t count = 0;
   for (std::size_t layer = 0; layer < observers.layers().size(); ++layer) {
     auto* const eco = dynamic_cast<nn::EcoAttention*>(observers.layers()[layer].get());
     if (eco == nullptr || (only_unlearned && eco->ksh->is_learned())) continue;
-    require_enough_tokens(batch.mask, eco->options().supports, options.neighbours);
-    eco->observe([layer, eco, &learner, &learned](const torch::Tensor& q, const torch::Tensor& k,
+    eco->observe([layer, eco, &options, &learned](const torch::Tensor& q, const torch::Tensor& k,
                                                   const torch::Tensor&, const nn::Masks& masks) {
-      learner.learn(*eco->ksh, q, k, masks.queries, masks.keys);
+      nn::HashLearnerOptions learning = options;
+      learning.neighbours =
+          neighbours_among(q, masks.queries, eco->options().supports, options.neighbours);
+      nn::HashLearner(learning).learn(*eco->ksh, q, k, masks.queries, masks.keys);
       if (learned) learned(layer, *eco, q, k, masks);
     });
     ++count;
   }
-  if (count > 0) model->forward(batch.inputs, batch.mask);
+  if (count > 0) model.forward(batch.inputs, batch.mask);
   return count;
 }
 

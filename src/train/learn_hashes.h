@@ -3,17 +3,11 @@
 
 #include <functional>
 
-#include "ecoformer/data/dataset.h"
 #include "ecoformer/data/loader.h"
-#include "ecoformer/models/sequence_encoder.h"
+#include "ecoformer/models/classifier.h"
 #include "ecoformer/nn/hash_learner.h"
 
 namespace ecoformer::train {
-
-/// A batch of `sequences` random examples (all, if there are fewer); another `draw`, other
-/// examples.
-data::Batch learning_batch(const data::SequenceDataset& dataset, std::int64_t sequences,
-                           std::uint64_t seed, std::int64_t draw);
 
 /// Sees a layer of EcoAttention right after its hash function was learned, before it attends.
 using LearnedLayer =
@@ -22,9 +16,10 @@ using LearnedLayer =
 
 /// Learns the hash function of each EcoAttention from q and k of one evaluation pass over `batch`,
 /// so that a layer already sees the hashed attention of those before it. Returns how many were
-/// learned. Leaves functions that are learned alone if `only_unlearned`. Throws InputError where
-/// the batch has too few tokens.
-std::int64_t learn_hashes(models::SequenceEncoder model, const data::Batch& batch,
+/// learned. Leaves functions that are learned alone if `only_unlearned`. On a map of fewer tokens
+/// than two times the neighbours, every token is either a near or a far one. Throws InputError
+/// where the batch has too few tokens.
+std::int64_t learn_hashes(models::Classifier& model, const data::Batch& batch,
                           const nn::HashLearnerOptions& options, bool only_unlearned,
                           const LearnedLayer& learned = {});
 

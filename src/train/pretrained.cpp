@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <torch/torch.h>
 
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "ecoformer/base/error.h"
@@ -50,6 +51,28 @@ Pretrained load_pretrained(const std::filesystem::path& path,
     if (text.find(path.string()) != std::string::npos) throw;
     throw InputError(fmt::format("load checkpoint {}: {}", path.string(), text));
   }
+}
+
+std::shared_ptr<models::Classifier> with_config(const models::Classifier& model,
+                                                const nlohmann::json& changes) {
+  nlohmann::json config = model.config_json();
+  config.update(changes);
+  auto changed = models::make_classifier(model.type(), config);
+  io::load_state(*changed, io::state_of(model), model.type());
+  return changed;
+}
+
+std::shared_ptr<models::Classifier> with_new_head(const models::Classifier& model,
+                                                  std::int64_t classes, std::uint64_t seed) {
+  nlohmann::json config = model.config_json();
+  config["classes"] = classes;
+  auto changed = models::make_classifier(model.type(), config, seed);
+  std::map<std::string, at::Tensor> state = io::state_of(model);
+  for (const auto& [name, tensor] : io::state_of(*changed)) {
+    if (name.starts_with("head.")) state[name] = tensor.clone();
+  }
+  io::load_state(*changed, state, model.type());
+  return changed;
 }
 
 }  // namespace ecoformer::train

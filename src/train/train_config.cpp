@@ -24,12 +24,16 @@ void visit_fields(Config& config, Visitor& visit) {
   visit("epsilon", config.epsilon);
   visit("clip_norm", config.clip_norm);
   visit("label_smoothing", config.label_smoothing);
+  visit("ema_decay", config.ema_decay);
+  visit("augment", config.augment);
+  visit("mix", config.mix);
+  visit("repeats", config.repeats);
   visit("log_every", config.log_every);
   visit("eval_every", config.eval_every);
   visit("checkpoint_every", config.checkpoint_every);
   visit("relearn_every_steps", config.relearn_every_steps);
   visit("relearn_every_epochs", config.relearn_every_epochs);
-  visit("learning_sequences", config.learning_sequences);
+  visit("learning_examples", config.learning_examples);
   visit("hash_neighbours", config.hash_neighbours);
   visit("hash_iterations", config.hash_iterations);
   visit("hash_query_sample", config.hash_query_sample);
@@ -90,6 +94,8 @@ void validate(const TrainConfig& config) {
   not_negative("epsilon", config.epsilon);
   not_negative("clip_norm", config.clip_norm);
   below_one("label_smoothing", config.label_smoothing);
+  below_one("ema_decay", config.ema_decay);
+  at_least(1, "repeats", config.repeats);
   at_least(1, "log_every", config.log_every);
   at_least(0, "eval_every", config.eval_every);
   at_least(0, "checkpoint_every", config.checkpoint_every);
@@ -98,7 +104,7 @@ void validate(const TrainConfig& config) {
   require(config.relearn_every_steps == 0 || config.relearn_every_epochs == 0,
           "relearn_every_epochs", "0 where relearn_every_steps is set",
           config.relearn_every_epochs);
-  at_least(1, "learning_sequences", config.learning_sequences);
+  at_least(1, "learning_examples", config.learning_examples);
   at_least(1, "hash_neighbours", config.hash_neighbours);
   at_least(0, "hash_iterations", config.hash_iterations);
   at_least(1, "hash_query_sample", config.hash_query_sample);

@@ -23,6 +23,7 @@
 #include "ecoformer/base/error.h"
 #include "train/learn_hashes.h"
 #include "train/metrics_log.h"
+#include "train/weight_average.h"
 
 namespace ecoformer::train {
 namespace {
@@ -39,42 +40,15 @@ double peak_memory_mb() {
   return static_cast<double>(usage.ru_maxrss) / 1024;  // Linux counts in KiB.
 }
 
-std::int64_t count_real(const torch::Tensor& mask) {
-  return mask.sum().item<std::int64_t>();
-}
-
-/// FNV-1a over all tokens and labels: tells whether two runs had the same data.
-std::string fingerprint(const data::SequenceDataset& dataset) {
-  std::uint64_t hash = 0xcbf29ce484222325;
-  const auto add = [&hash](std::int64_t value) {
-    hash = (hash ^ static_cast<std::uint64_t>(value)) * 0x100000001b3;
-  };
-  for (const data::Example& example : dataset.examples) {
-    for (const std::int32_t token : example.tokens) add(token);
-    add(-1 - example.label);
-  }
-  return fmt::format("{} examples {:016x}", dataset.examples.size(), hash);
-}
-
-void require_fit(const models::SequenceEncoderConfig& model, const data::SequenceDataset& data) {
-  const auto refuse = [&](std::string_view expected, std::int64_t found) {
-    throw InputError(
-        fmt::format("train: expected data set '{}' with {}, got {}", data.name, expected, found));
-  };
-  std::size_t longest = 0;
-  for (const data::Example& example : data.examples) {
-    longest = std::max(longest, example.tokens.size());
-  }
-  if (std::ssize(data.class_names) != model.classes) {
-    refuse(fmt::format("the model's {} classes", model.classes), std::ssize(data.class_names));
-  }
-  if (data.vocabulary > model.vocabulary) {
-    refuse(fmt::format("token ids below the model's vocabulary of {}", model.vocabulary),
-           data.vocabulary - 1);
-  }
-  if (static_cast<std::int64_t>(longest) > model.positions) {
-    refuse(fmt::format("sequences of at most the model's {} positions", model.positions),
-           static_cast<std::int64_t>(longest));
+void require_fit(const models::Classifier& model, const Examples& examples) {
+  try {
+    if (std::ssize(examples.class_names()) != model.classes()) {
+      throw InputError(fmt::format("expected the model's {} classes, got {}", model.classes(),
+                                   examples.class_names().size()));
+    }
+    model.require_takes(examples.bounds());
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("train: data set '{}': {}", examples.name(), error.what()));
   }
 }
 
@@ -102,8 +76,14 @@ void require_same(const fs::path& checkpoint, std::string_view what, const nlohm
                                checkpoint.string(), what, fmt::join(found, "\n  ")));
 }
 
+nlohmann::json model_json(const models::Classifier& model) {
+  nlohmann::json json = model.config_json();
+  json["type"] = model.type();
+  return json;
+}
+
 void require_resumable(const fs::path& path, const Checkpoint& checkpoint,
-                       const models::SequenceEncoder& model, const TaskInfo& task,
+                       const models::Classifier& model, const TaskInfo& task,
                        const TrainConfig& config, const std::string& data) {
   if (!checkpoint.training) {
     throw InputError(
@@ -111,8 +91,7 @@ void require_resumable(const fs::path& path, const Checkpoint& checkpoint,
                     path.string()));
   }
   const TrainingState& training = *checkpoint.training;
-  require_same(path, "model", models::to_json(checkpoint.model->config()),
-               models::to_json(model->config()));
+  require_same(path, "model", model_json(*checkpoint.model), model_json(model));
   TrainConfig same_steps = config;
   if (config.steps > training.config.steps) same_steps.steps = training.config.steps;
   require_same(path, "training configuration, or more steps", to_json(training.config),
@@ -120,7 +99,7 @@ void require_resumable(const fs::path& path, const Checkpoint& checkpoint,
   if (checkpoint.task != task) {
     throw InputError(
         fmt::format("resume from {}: expected the same task (classes, tokeniser, "
-                    "length), got another one",
+                    "length, image size), got another one",
                     path.string()));
   }
   if (training.progress.data != data) {
@@ -206,8 +185,8 @@ struct Window {
 /// One call of Trainer::run.
 class Run {
  public:
-  Run(models::SequenceEncoder model, const TaskInfo& task, const data::SequenceDataset& train,
-      const data::SequenceDataset& validation, const TrainOptions& options, TrainingState& state)
+  Run(std::shared_ptr<models::Classifier> model, const TaskInfo& task, const Examples& train,
+      const Examples& validation, const TrainOptions& options, TrainingState& state)
       : model_(std::move(model)),
         task_(task),
         train_(train),
@@ -217,13 +196,10 @@ class Run {
         progress_(state.progress),
         last_(options.output / "last.safetensors"),
         best_(options.output / "best.safetensors"),
-        loader_(
-            train,
-            {.batch_size = config_.batch_size, .seed = config_.seed, .workers = options.workers}),
-        validation_loader_(
-            validation,
-            {.batch_size = config_.batch_size, .shuffle = false, .workers = options.workers}),
+        loader_(train.training_loader(config_, options.workers)),
+        validation_loader_(validation.evaluation_loader(config_.batch_size, options.workers)),
         optimizer_(make_optimizer(*model_, config_)),
+        average_(*model_, config_.ema_decay),
         generator_(at::detail::createCPUGenerator(config_.seed)),
         start_(std::chrono::steady_clock::now()),
         seconds_before_(progress_.seconds) {}
@@ -253,6 +229,7 @@ class Run {
     if (resume) {
       generator_.set_state(state_.generator);
       load_optimizer_state(*model_, optimizer_, last_, state_.optimizer);
+      load_average();
     } else {
       std::error_code failure;
       fs::create_directories(options_.output, failure);
@@ -270,7 +247,15 @@ class Run {
     }
     log_.emplace(options_.output / "metrics.jsonl", resume ? progress_.step : -1);
     saved_step_ = progress_.step;
-    loader_.start_epoch(progress_.epoch, progress_.batch);
+    loader_->start_epoch(progress_.epoch, progress_.batch);
+  }
+
+  void load_average() {
+    try {
+      average_.load(state_.average);
+    } catch (const InputError& error) {
+      throw InputError(fmt::format("resume from {}: {}", last_.string(), error.what()));
+    }
   }
 
   bool due(std::int64_t every) const { return every > 0 && progress_.step % every == 0; }
@@ -280,12 +265,12 @@ class Run {
   }
 
   data::Batch next_batch() {
-    std::optional<data::Batch> batch = loader_.next();
+    std::optional<data::Batch> batch = loader_->next();
     if (!batch) {
       ++progress_.epoch;
       progress_.batch = 0;
-      loader_.start_epoch(progress_.epoch);
-      batch = loader_.next();
+      loader_->start_epoch(progress_.epoch);
+      batch = loader_->next();
     }
     ++progress_.batch;
     return *std::move(batch);
@@ -293,7 +278,7 @@ class Run {
 
   /// The batch about to be taken is the first of an epoch after the first.
   bool at_epoch_due() const {
-    const bool ended = progress_.batch == loader_.batches_per_epoch();
+    const bool ended = progress_.batch == loader_->batches_per_epoch();
     return config_.relearn_every_epochs > 0 && ended &&
            (progress_.epoch + 1) % config_.relearn_every_epochs == 0;
   }
@@ -309,7 +294,7 @@ class Run {
     }();
     if (!any_eco) return;
     const std::int64_t learned = learn_hashes(
-        model_, learning_batch(train_, config_.learning_sequences, config_.seed, progress_.step),
+        *model_, train_.sample(config_.learning_examples, config_.seed, progress_.step),
         {.neighbours = config_.hash_neighbours,
          .iterations = config_.hash_iterations,
          .query_sample = config_.hash_query_sample,
@@ -329,15 +314,23 @@ class Run {
                     what, progress_.step + 1, value, saved_step_, last_.string()));
   }
 
+  /// Mixed examples bring their own targets, smoothed already.
+  torch::Tensor loss_of(const torch::Tensor& logits, const data::Batch& batch) const {
+    if (batch.targets.defined()) {
+      return torch::nn::functional::cross_entropy(logits, batch.targets);
+    }
+    return torch::nn::functional::cross_entropy(
+        logits, batch.labels,
+        torch::nn::functional::CrossEntropyFuncOptions().label_smoothing(config_.label_smoothing));
+  }
+
   void step(const data::Batch& batch) {
     const auto start = std::chrono::steady_clock::now();
     const double rate = learning_rate_at(config_, progress_.step);
     for (auto& group : optimizer_.param_groups()) group.options().set_lr(rate);
     optimizer_.zero_grad();
     const torch::Tensor logits = model_->forward(batch.inputs, batch.mask);
-    const torch::Tensor loss = torch::nn::functional::cross_entropy(
-        logits, batch.labels,
-        torch::nn::functional::CrossEntropyFuncOptions().label_smoothing(config_.label_smoothing));
+    const torch::Tensor loss = loss_of(logits, batch);
     const double loss_value = loss.item<double>();
     if (!std::isfinite(loss_value)) fail_non_finite("loss", loss_value);
     loss.backward();
@@ -346,33 +339,47 @@ class Run {
         config_.clip_norm > 0 ? config_.clip_norm : std::numeric_limits<double>::infinity());
     if (!std::isfinite(norm)) fail_non_finite("gradient norm", norm);
     optimizer_.step();
+    average_.update(*model_);
     ++progress_.step;
 
     const auto correct = logits.argmax(-1).eq(batch.labels).sum().item<std::int64_t>();
-    const std::int64_t tokens = count_real(batch.mask);
+    const std::int64_t examples = batch.labels.size(0);
+    const std::int64_t tokens = batch.mask.defined() ? batch.mask.sum().item<std::int64_t>() : 0;
     const double seconds = seconds_since(start);
     ++window_.steps;
     window_.correct += correct;
-    window_.examples += batch.labels.size(0);
+    window_.examples += examples;
     window_.tokens += tokens;
     window_.loss += loss_value;
     window_.gradient_norm += norm;
     window_.seconds += seconds;
-    show(loss_value, static_cast<double>(correct) / static_cast<double>(batch.labels.size(0)),
+    show(loss_value, static_cast<double>(correct), static_cast<double>(examples),
          static_cast<double>(tokens), seconds, rate);
+    report_skipped(batch);
   }
 
-  void show(double loss, double accuracy, double tokens, double seconds, double rate) {
+  /// The first few by name, then only how many there were, with the next evaluation.
+  void report_skipped(const data::Batch& batch) {
+    constexpr std::int64_t kNamed = 3;
+    for (const std::string& reason : batch.skipped) {
+      if (skipped_++ < kNamed) event(fmt::format("warning: left out an example: {}", reason));
+    }
+  }
+
+  void show(double loss, double correct, double examples, double tokens, double seconds,
+            double rate) {
     // Exponential means that start as plain ones.
     const double weight = std::max(0.05, 1.0 / static_cast<double>(++shown_));
     const auto smooth = [weight](double& mean, double value) { mean += weight * (value - mean); };
     smooth(smooth_.loss, loss);
-    smooth(smooth_.accuracy, accuracy);
+    smooth(smooth_.accuracy, correct / examples);
+    smooth(smooth_examples_, examples);
     smooth(smooth_tokens_, tokens);
     smooth(smooth_seconds_, seconds);
     smooth_.step = progress_.step;
     smooth_.steps = config_.steps;
     smooth_.epoch = progress_.epoch;
+    smooth_.examples_per_s = smooth_examples_ / smooth_seconds_;
     smooth_.tokens_per_s = smooth_tokens_ / smooth_seconds_;
     smooth_.seconds_left = seconds_since(start_) / static_cast<double>(shown_) *
                            static_cast<double>(config_.steps - progress_.step);
@@ -385,32 +392,45 @@ class Run {
   void log_window() {
     if (window_.steps == 0) return;
     const auto steps = static_cast<double>(window_.steps);
-    log_->append(
-        {{"kind", "train"},
-         {"step", progress_.step},
-         {"epoch", progress_.epoch},
-         {"loss", window_.loss / steps},
-         {"accuracy", static_cast<double>(window_.correct) / static_cast<double>(window_.examples)},
-         {"learning_rate", learning_rate_at(config_, progress_.step - 1)},
-         {"grad_norm", window_.gradient_norm / steps},
-         {"tokens_per_s", static_cast<double>(window_.tokens) / window_.seconds},
-         {"seconds", seconds()},
-         {"peak_memory_mb", peak_memory_mb()}});
+    const auto examples = static_cast<double>(window_.examples);
+    nlohmann::json line{{"kind", "train"},
+                        {"step", progress_.step},
+                        {"epoch", progress_.epoch},
+                        {"loss", window_.loss / steps},
+                        {"accuracy", static_cast<double>(window_.correct) / examples},
+                        {"learning_rate", learning_rate_at(config_, progress_.step - 1)},
+                        {"grad_norm", window_.gradient_norm / steps},
+                        {"examples_per_s", examples / window_.seconds},
+                        {"seconds", seconds()},
+                        {"peak_memory_mb", peak_memory_mb()}};
+    if (window_.tokens > 0) {
+      line["tokens_per_s"] = static_cast<double>(window_.tokens) / window_.seconds;
+    }
+    log_->append(line);
     window_ = {};
   }
 
   void evaluate_model() {
-    const Evaluation evaluation = evaluate(model_, validation_loader_);
+    const AveragedScope averaged(average_, *model_);
+    const Evaluation evaluation = evaluate(*model_, *validation_loader_);
     if (!std::isfinite(evaluation.loss)) fail_non_finite("validation loss", evaluation.loss);
-    log_->append({{"kind", "eval"},
-                  {"step", progress_.step},
-                  {"epoch", progress_.epoch},
-                  {"loss", evaluation.loss},
-                  {"accuracy", evaluation.accuracy},
-                  {"standard_error", evaluation.standard_error},
-                  {"ms_per_sequence", evaluation.ms_per_sequence},
-                  {"seconds", seconds()},
-                  {"peak_memory_mb", peak_memory_mb()}});
+    nlohmann::json line{{"kind", "eval"},
+                        {"step", progress_.step},
+                        {"epoch", progress_.epoch},
+                        {"loss", evaluation.loss},
+                        {"accuracy", evaluation.accuracy},
+                        {"standard_error", evaluation.standard_error},
+                        {"ms_per_example", evaluation.ms_per_example},
+                        {"seconds", seconds()},
+                        {"peak_memory_mb", peak_memory_mb()}};
+    if (evaluation.top5_accuracy) line["top5_accuracy"] = *evaluation.top5_accuracy;
+    log_->append(line);
+    if (skipped_ + evaluation.skipped > 0) {
+      event(
+          fmt::format("warning: left out {} training and {} validation examples that cannot be "
+                      "read",
+                      skipped_, evaluation.skipped));
+    }
     event(fmt::format("step {}: validation accuracy {:.4f} +- {:.4f}, loss {:.4f}", progress_.step,
                       evaluation.accuracy, evaluation.standard_error, evaluation.loss));
     if (evaluation.accuracy > progress_.best_accuracy) {
@@ -436,6 +456,8 @@ class Run {
     }
     progress_.seconds = seconds();
     state_.optimizer = optimizer_state(*model_, optimizer_);
+    // The best checkpoint's weights are the average, and it is never resumed.
+    state_.average = path == last_ ? average_.state() : std::map<std::string, at::Tensor>{};
     state_.generator = generator_.get_state();
     save_checkpoint(path, {.model = model_, .task = task_, .training = state_});
     if (path == last_) saved_step_ = progress_.step;
@@ -449,16 +471,17 @@ class Run {
             .best_step = progress_.best_step};
   }
 
-  models::SequenceEncoder model_;
+  std::shared_ptr<models::Classifier> model_;
   const TaskInfo& task_;
-  const data::SequenceDataset& train_;
+  const Examples& train_;
   const TrainConfig& config_;
   const TrainOptions& options_;
   TrainingState& state_;
   Progress& progress_;
   fs::path last_, best_;
-  data::SequenceLoader loader_, validation_loader_;
+  std::unique_ptr<data::Loader> loader_, validation_loader_;
   torch::optim::AdamW optimizer_;
+  WeightAverage average_;
   at::Generator generator_;
   std::chrono::steady_clock::time_point start_;
   double seconds_before_;
@@ -466,27 +489,28 @@ class Run {
   std::int64_t saved_step_ = 0;
   Window window_;
   TrainProgress smooth_;
-  double smooth_tokens_ = 0, smooth_seconds_ = 0;
+  double smooth_examples_ = 0, smooth_tokens_ = 0, smooth_seconds_ = 0;
+  std::int64_t skipped_ = 0;
   std::int64_t shown_ = 0;
 };
 
 }  // namespace
 
-Trainer::Trainer(models::SequenceEncoder model, TaskInfo task, const data::SequenceDataset& train,
-                 const data::SequenceDataset& validation, TrainConfig config, TrainOptions options)
+Trainer::Trainer(std::shared_ptr<models::Classifier> model, TaskInfo task, const Examples& train,
+                 const Examples& validation, TrainConfig config, TrainOptions options)
     : model_(std::move(model)),
       task_(std::move(task)),
       train_(train),
       validation_(validation),
       options_(std::move(options)) {
   validate(config);
-  require_fit(model_->config(), train);
-  require_fit(model_->config(), validation);
+  require_fit(*model_, train);
+  require_fit(*model_, validation);
   if (options_.resume && options_.overwrite) {
     throw InputError("train: expected either resume or overwrite, got both");
   }
   const std::string data =
-      fmt::format("train {}, validation {}", fingerprint(train), fingerprint(validation));
+      fmt::format("train {}, validation {}", train.fingerprint(), validation.fingerprint());
   const fs::path last = options_.output / "last.safetensors";
   if (options_.resume) {
     if (std::error_code ignored; !fs::exists(last, ignored)) {
@@ -494,7 +518,7 @@ Trainer::Trainer(models::SequenceEncoder model, TaskInfo task, const data::Seque
           fmt::format("resume from {}: expected a checkpoint, got no such file", last.string()));
     }
     Checkpoint checkpoint = load_checkpoint(last);
-    require_resumable(last, checkpoint, model_, task_, config, data);
+    require_resumable(last, checkpoint, *model_, task_, config, data);
     model_ = checkpoint.model;
     state_ = *std::move(checkpoint.training);
   } else {

@@ -119,7 +119,7 @@ std::vector<std::string> tiny_training(int steps) {
           "1e-3",
           "--threads",
           "1",
-          "--learning-sequences",
+          "--learning-examples",
           "8",
           "--hash-neighbours",
           "2"};

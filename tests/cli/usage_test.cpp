@@ -17,8 +17,8 @@ TEST(Usage, HelpOfTheProgramNamesEveryCommand) {
   const Outcome help = run({"--help"});
   EXPECT_EQ(help.code, 0);
   EXPECT_EQ(help.err, "");
-  for (const char* command :
-       {"train", "convert", "evaluate", "predict", "energy", "data", "attend", "inspect"}) {
+  for (const char* command : {"train", "convert", "evaluate", "predict", "energy", "data", "attend",
+                              "explain", "inspect"}) {
     EXPECT_THAT(help.out, HasSubstr(command));
   }
 }
@@ -26,7 +26,7 @@ TEST(Usage, HelpOfTheProgramNamesEveryCommand) {
 TEST(Usage, HelpOfCommandsShowsDefaults) {
   const std::vector<std::pair<std::string, std::string>> expected{
       {"train", "--learning-rate FLOAT=0.0001"},
-      {"convert", "--sequences INT=32"},
+      {"convert", "--examples INT=32"},
       {"evaluate", "--batch-size INT=32"},
       {"predict", "--top INT:POSITIVE=1"},
       {"energy", "--bits INT=16"},

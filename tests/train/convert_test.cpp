@@ -2,6 +2,7 @@
 #include "ecoformer/train/convert.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "ecoformer/base/error.h"
@@ -22,14 +23,14 @@ ConvertOptions toy_options(nn::Projection projection) {
   options.attention.supports = 6;
   options.attention.group_bits = 4;
   options.learner.neighbours = 4;
-  options.sequences = 12;
+  options.examples = 12;
   options.seed = 5;
   return options;
 }
 
 std::string complaint(const models::SequenceEncoderConfig& config, const ConvertOptions& options) {
   try {
-    convert(models::SequenceEncoder(config), toy_data(20, 1), options);
+    convert(std::make_shared<models::SequenceEncoderImpl>(config), toy_examples(20, 1), options);
   } catch (const InputError& error) {
     return error.what();
   }
@@ -37,10 +38,10 @@ std::string complaint(const models::SequenceEncoderConfig& config, const Convert
 }
 
 TEST(Convert, UntiedKeepsEveryDenseTensor) {
-  models::SequenceEncoder dense(toy_model_config("softmax"), 3);
+  const auto dense = toy_model("softmax", 3);
   std::map<std::string, torch::Tensor> before;
   for (const auto& [name, tensor] : io::state_of(*dense)) before[name] = tensor.clone();
-  const data::SequenceDataset data = toy_data(20, 1);
+  const SequenceExamples data = toy_examples(20, 1);
   const Conversion conversion = convert(dense, data, toy_options(nn::Projection::kUntied));
 
   const auto after = io::state_of(*conversion.model);
@@ -49,7 +50,7 @@ TEST(Convert, UntiedKeepsEveryDenseTensor) {
     ASSERT_TRUE(after.contains(name)) << name;
     EXPECT_TRUE(tensor.equal(after.at(name))) << name;
   }
-  EXPECT_EQ(conversion.model->config().attention.mechanism, "eco");
+  EXPECT_EQ(conversion.model->config_json().at("attention"), "eco");
   for (const auto& layer : conversion.model->attentions()) {
     EXPECT_TRUE(dynamic_cast<nn::EcoAttention&>(*layer).ksh->is_learned());
   }
@@ -60,8 +61,9 @@ TEST(Convert, UntiedKeepsEveryDenseTensor) {
 }
 
 TEST(Convert, TiedTakesTheQueryRows) {
-  models::SequenceEncoder dense(toy_model_config("softmax"), 3);
-  const Conversion conversion = convert(dense, toy_data(20, 1), toy_options(nn::Projection::kTied));
+  const auto dense = toy_model("softmax", 3);
+  const Conversion conversion =
+      convert(dense, toy_examples(20, 1), toy_options(nn::Projection::kTied));
   const auto before = io::state_of(*dense), after = io::state_of(*conversion.model);
   const std::string layer = "blocks.1.attn.";
   const torch::Tensor qkv = before.at(layer + "qkv.weight");
@@ -69,12 +71,12 @@ TEST(Convert, TiedTakesTheQueryRows) {
   EXPECT_TRUE(after.at(layer + "to_v.weight").equal(qkv.slice(0, 32, 48)));
   EXPECT_TRUE(after.at(layer + "proj.weight").equal(before.at(layer + "proj.weight")));
   EXPECT_FALSE(after.contains(layer + "qkv.weight"));
-  EXPECT_EQ(conversion.model->config().projection, nn::Projection::kTied);
+  EXPECT_EQ(conversion.model->config_json().at("projection"), "tied");
 }
 
 TEST(Convert, ReportsEachHead) {
-  const Conversion conversion = convert(models::SequenceEncoder(toy_model_config("softmax"), 3),
-                                        toy_data(20, 1), toy_options(nn::Projection::kUntied));
+  const Conversion conversion =
+      convert(toy_model("softmax", 3), toy_examples(20, 1), toy_options(nn::Projection::kUntied));
   ASSERT_EQ(conversion.heads.size(), 4u);
   double recall = 0, chance = 0;
   for (std::size_t i = 0; i < 4; ++i) {
@@ -103,8 +105,7 @@ TEST(Convert, LeavesOutWhatASemanticsDoesNotHave) {
   ConvertOptions options = toy_options(nn::Projection::kTied);
   options.attention.semantics = nn::Semantics::kOfficial;
   options.attention.bandwidth = nn::Bandwidth::kPerInput;
-  const Conversion conversion =
-      convert(models::SequenceEncoder(toy_model_config("softmax"), 3), toy_data(20, 1), options);
+  const Conversion conversion = convert(toy_model("softmax", 3), toy_examples(20, 1), options);
   EXPECT_FALSE(conversion.heads.front().sigma);
   EXPECT_FALSE(conversion.heads.front().beta);
 }

@@ -19,13 +19,13 @@ const auto* const kOneThread = ::testing::AddGlobalTestEnvironment(new OneThread
 
 TEST(Evaluate, DependsNeitherOnBatchesNorThreads) {
   const data::SequenceDataset dataset = toy_data(41, 1);
-  models::SequenceEncoder model(toy_model_config("softmax"), 2);
+  const auto model = toy_model("softmax", 2);
   model->train();
   const auto evaluate_with = [&](std::int64_t batch_size, bool bucket, std::int64_t workers) {
     data::SequenceLoader loader(
         dataset,
         {.batch_size = batch_size, .shuffle = false, .bucket = bucket, .workers = workers});
-    return evaluate(model, loader);
+    return evaluate(*model, loader);
   };
   const Evaluation one = evaluate_with(1, false, 0);
   EXPECT_EQ(one.examples, 41);

@@ -6,12 +6,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <random>
 #include <string>
 
 #include "ecoformer/data/dataset.h"
 #include "ecoformer/models/sequence_encoder.h"
 #include "ecoformer/train/checkpoint.h"
+#include "ecoformer/train/examples.h"
 #include "ecoformer/train/train_config.h"
 #include "gtest/gtest.h"
 
@@ -34,6 +36,10 @@ inline data::SequenceDataset toy_data(std::int64_t examples, std::uint64_t seed)
   return dataset;
 }
 
+inline SequenceExamples toy_examples(std::int64_t examples, std::uint64_t seed) {
+  return SequenceExamples(toy_data(examples, seed));
+}
+
 inline models::SequenceEncoderConfig toy_model_config(const std::string& mechanism) {
   models::SequenceEncoderConfig config;
   config.vocabulary = 8;
@@ -52,6 +58,11 @@ inline models::SequenceEncoderConfig toy_model_config(const std::string& mechani
   return config;
 }
 
+inline std::shared_ptr<models::SequenceEncoderImpl> toy_model(const std::string& mechanism,
+                                                              std::uint64_t seed) {
+  return std::make_shared<models::SequenceEncoderImpl>(toy_model_config(mechanism), seed);
+}
+
 inline TaskInfo toy_task() {
   return {.class_names = {"a", "b", "c"}, .tokeniser = "bytes", .max_length = 32};
 }
@@ -67,7 +78,7 @@ inline TrainConfig toy_train_config() {
   config.log_every = 3;
   config.eval_every = 4;
   config.checkpoint_every = 5;
-  config.learning_sequences = 8;
+  config.learning_examples = 8;
   config.hash_neighbours = 4;
   config.hash_iterations = 5;
   config.seed = 7;

@@ -23,27 +23,28 @@ using ::testing::HasSubstr;
 
 namespace fs = std::filesystem;
 
-const data::SequenceDataset& train_data() {
-  static const data::SequenceDataset dataset = toy_data(60, 1);
-  return dataset;
+const SequenceExamples& train_data() {
+  static const SequenceExamples examples = toy_examples(60, 1);
+  return examples;
 }
 
-const data::SequenceDataset& validation_data() {
-  static const data::SequenceDataset dataset = toy_data(30, 2);
-  return dataset;
+const SequenceExamples& validation_data() {
+  static const SequenceExamples examples = toy_examples(30, 2);
+  return examples;
 }
 
 struct Scenario {
   models::SequenceEncoderConfig model = toy_model_config("softmax");
   TrainConfig config = toy_train_config();
   std::uint64_t model_seed = 1;
-  const data::SequenceDataset* train = &train_data();
+  const Examples* train = &train_data();
 };
 
 Trainer make_trainer(const Scenario& scenario, TrainOptions options) {
   options.workers = 0;
-  return Trainer(models::SequenceEncoder(scenario.model, scenario.model_seed), toy_task(),
-                 *scenario.train, validation_data(), scenario.config, std::move(options));
+  auto model = std::make_shared<models::SequenceEncoderImpl>(scenario.model, scenario.model_seed);
+  return Trainer(std::move(model), toy_task(), *scenario.train, validation_data(), scenario.config,
+                 std::move(options));
 }
 
 /// What constructing a trainer complains about.
@@ -238,7 +239,7 @@ TEST(Trainer, StopsAtANonFiniteLossAndKeepsTheLastGoodCheckpoint) {
 
 TEST(Trainer, RefusesToStartFromWeightsThatAreNotFinite) {
   const fs::path folder = fresh_folder();
-  models::SequenceEncoder model(toy_model_config("softmax"), 1);
+  const auto model = toy_model("softmax", 1);
   {
     const torch::NoGradGuard no_grad;
     model->parameters().front().fill_(NAN);
@@ -272,7 +273,7 @@ TEST(Trainer, ResumesOnlyTheSameRun) {
   other_model.model.mlp_width = 24;
   EXPECT_THAT(complaint(other_model, resume), HasSubstr("mlp_width: 16, now 24"));
   Scenario other_data;
-  const data::SequenceDataset other = toy_data(60, 3);
+  const SequenceExamples other = toy_examples(60, 3);
   other_data.train = &other;
   EXPECT_THAT(complaint(other_data, resume), HasSubstr("same data"));
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "ecoformer/data/image.h"
 
@@ -25,6 +26,10 @@ enum class EvaluationCrop {
   kAuthors,  ///< shorter side 256 for 224, in general int(256 / 224 size), as PVT and Twins
   kTimm,     ///< shorter side 248 for 224, in general floor(size / 0.9)
 };
+
+/// "authors" and "timm", and back; throws InputError for another name.
+std::string to_string(EvaluationCrop crop);
+EvaluationCrop evaluation_crop_from_string(const std::string& name);
 
 /// The pixels of `image` inside `box`. Throws InputError where the box is empty or reaches outside.
 Image crop(const Image& image, const Box& box);

@@ -54,6 +54,7 @@ class Loader {
   /// `workers` threads make batches ahead; 0 makes each batch inside next(). Throws InputError for
   /// a number out of range.
   Loader(std::unique_ptr<BatchSource> source, std::int64_t workers);
+  virtual ~Loader() = default;
 
   std::int64_t batches_per_epoch() const { return batches_per_epoch_; }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "ecoformer/data/dataset.h"
+#include "ecoformer/data/image_dataset.h"
 
 namespace ecoformer::data {
 
@@ -166,6 +167,9 @@ enum class PixelCoding {
 /// Images as sequences of H W tokens, row by row: 4 bytes a pixel, so about 0.8 GB for 200,000
 /// images of 32 x 32, and 13 GB for as many of 128 x 128.
 SequenceSplits as_sequences(const GrayImageSplits& images, PixelCoding coding);
+
+/// Images as pictures, gray repeated for red, green and blue. Shares the pixels.
+ImageSplits as_images(const GrayImageSplits& images);
 
 /// One PNG file's content as such a sequence. Throws InputError where it is no 8 bit gray PNG of at
 /// most 1024 pixels a side.

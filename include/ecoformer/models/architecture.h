@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "ecoformer/nn/multi_head_attention.h"
+
 namespace ecoformer::models {
 
 /// What `make_classifier` builds a model from.
@@ -12,6 +14,11 @@ struct Architecture {
   std::string type;
   nlohmann::json config;
 };
+
+/// Gives `architecture` another kind of replaceable attention: mechanism, semantics, bandwidth,
+/// bits, supports, group_bits and the projection.
+void set_attention(Architecture& architecture, const nn::AttentionOptions& attention,
+                   nn::Projection projection);
 
 /// The published vision model `name` with its original attention and 1000 classes. Names are
 /// timm's: pvt_v2_b0 to pvt_v2_b5, pvt_v2_b2_li, twins_svt_small, _base, _large, twins_pcpvt_small,

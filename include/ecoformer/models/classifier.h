@@ -15,6 +15,13 @@
 
 namespace ecoformer::models {
 
+/// The largest input of a data set: what a model of it has to be able to take.
+struct InputBounds {
+  std::int64_t tokens = 0;      ///< of the longest sequence
+  std::int64_t vocabulary = 0;  ///< every token id lies below
+  std::int64_t image_size = 0;  ///< side of square RGB images; 0: sequences
+};
+
 /// A model from inputs to class logits, whose attention mechanisms can be observed and replaced.
 class Classifier : public torch::nn::Module {
  public:
@@ -22,6 +29,9 @@ class Classifier : public torch::nn::Module {
   /// undefined for inputs that are never padded -> logits [B, classes]. Throws InputError if the
   /// model can not take them.
   virtual torch::Tensor forward(const torch::Tensor& inputs, const torch::Tensor& mask) = 0;
+
+  /// Throws InputError naming what does not fit if `forward` could not take such inputs.
+  virtual void require_takes(const InputBounds& inputs) const = 0;
 
   /// The attention mechanisms of all layers that EcoFormer replaces, first layer first. As many for
   /// every kind of attention, so that a dense model and its conversion match one to one.

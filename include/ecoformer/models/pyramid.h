@@ -104,6 +104,8 @@ class PyramidImpl : public Classifier {
   /// padded: throws InputError for a mask.
   torch::Tensor forward(const torch::Tensor& images, const torch::Tensor& mask) override;
 
+  void require_takes(const InputBounds& inputs) const override;
+
   /// One a block of all stages but the last.
   std::vector<std::shared_ptr<nn::Attention>> attentions() const override;
   std::int64_t classes() const override { return plan_.classes; }

@@ -85,6 +85,7 @@ class SequenceEncoderImpl : public Classifier {
   /// vocabulary.
   torch::Tensor forward(const torch::Tensor& tokens, const torch::Tensor& mask) override;
 
+  void require_takes(const InputBounds& inputs) const override;
   std::vector<std::shared_ptr<nn::Attention>> attentions() const override;
   std::int64_t classes() const override { return config_.classes; }
   std::string type() const override { return "sequence_encoder"; }

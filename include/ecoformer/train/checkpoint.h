@@ -1,9 +1,9 @@
 // One safetensors file that holds a model, what it is for, and where its training stands.
 //
 // Tensors: the model's under its own state names,
-// `optimizer.<parameter>.{exp_avg,exp_avg_sq,step}`, `generator.state`. Metadata: `format`, and as
-// JSON `model`, `task`, `train`, `progress`. A file without training state is a complete checkpoint
-// for all but resuming.
+// `optimizer.<parameter>.{exp_avg,exp_avg_sq,step}`, `ema.<parameter>`, `generator.state`.
+// Metadata: `format`, and as JSON `model`, `task`, `train`, `progress`. A file without training
+// state is a complete checkpoint for all but resuming.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,20 +11,24 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "ecoformer/models/sequence_encoder.h"
+#include "ecoformer/data/image_transforms.h"
+#include "ecoformer/models/classifier.h"
 #include "ecoformer/train/train_config.h"
 
 namespace ecoformer::train {
 
 /// How a model's input is made and its output is read.
 struct TaskInfo {
-  std::vector<std::string> class_names;
-  std::string tokeniser;        ///< "listops", "bytes", "pixels" or "masked_pixels"
-  std::int64_t max_length = 0;  ///< tokens; longer input is cut or refused
+  std::vector<std::string> class_names = {};
+  std::string tokeniser = {};   ///< "listops", "bytes", "pixels", "masked_pixels", or "image": none
+  std::int64_t max_length = 0;  ///< tokens; longer input is cut or refused; 0 for images
+  std::int64_t image_size = 0;  ///< side of the square that the model sees; 0 for sequences
+  data::EvaluationCrop crop = data::EvaluationCrop::kAuthors;  ///< of images
 
   friend bool operator==(const TaskInfo&, const TaskInfo&) = default;
 };
@@ -45,11 +49,12 @@ struct TrainingState {
   TrainConfig config;
   Progress progress;
   std::map<std::string, at::Tensor> optimizer;  ///< by `<parameter>.<name>`
+  std::map<std::string, at::Tensor> average;    ///< by parameter, with config.ema_decay
   at::Tensor generator;                         ///< uint8, of the dropout generator
 };
 
 struct Checkpoint {
-  models::SequenceEncoder model = nullptr;
+  std::shared_ptr<models::Classifier> model;
   TaskInfo task;
   std::optional<TrainingState> training{};
 };

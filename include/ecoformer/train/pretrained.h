@@ -1,9 +1,11 @@
 // Vision models from files of others: the authors', timm's, and whatever torch.save wrote of them.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -31,5 +33,15 @@ struct Pretrained {
 /// InputError naming the file and what is missing, unexpected or does not fit.
 Pretrained load_pretrained(const std::filesystem::path& path,
                            std::map<std::string, std::string> architecture = {});
+
+/// A new model with the weights of `model` and `changes` in its configuration, which must not
+/// change a shape. Throws InputError if they do, or are not valid.
+std::shared_ptr<models::Classifier> with_config(const models::Classifier& model,
+                                                const nlohmann::json& changes);
+
+/// A new model with the weights of `model` but a classifier (`head`) for `classes` drawn from
+/// `seed`.
+std::shared_ptr<models::Classifier> with_new_head(const models::Classifier& model,
+                                                  std::int64_t classes, std::uint64_t seed);
 
 }  // namespace ecoformer::train

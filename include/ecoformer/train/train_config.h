@@ -26,6 +26,14 @@ struct TrainConfig {
   double epsilon = 1e-6;
   double clip_norm = 1;  ///< largest gradient norm; 0: no clipping
   double label_smoothing = 0;
+  /// Share that an exponential moving average of the weights keeps of itself in a step; validation
+  /// and the best checkpoint are then the average's. 0: no average.
+  double ema_decay = 0;
+
+  /// Of images; see data::ImageLoaderOptions.
+  bool augment = false;
+  bool mix = false;
+  std::int64_t repeats = 1;
 
   std::int64_t log_every = 10;          ///< steps between lines of metrics
   std::int64_t eval_every = 200;        ///< steps between evaluations; 0: only after the last
@@ -35,7 +43,7 @@ struct TrainConfig {
   /// many steps or epochs (tau in the paper); 0: never again. At most one of the two is set.
   std::int64_t relearn_every_steps = 0;
   std::int64_t relearn_every_epochs = 0;
-  std::int64_t learning_sequences = 32;  ///< training sequences they are learned from
+  std::int64_t learning_examples = 32;  ///< training examples they are learned from
   /// See nn::HashLearnerOptions.
   std::int64_t hash_neighbours = 10;
   std::int64_t hash_iterations = 40;

@@ -6,12 +6,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 
-#include "ecoformer/data/dataset.h"
-#include "ecoformer/models/sequence_encoder.h"
+#include "ecoformer/models/classifier.h"
 #include "ecoformer/train/checkpoint.h"
 #include "ecoformer/train/evaluate.h"
+#include "ecoformer/train/examples.h"
 #include "ecoformer/train/train_config.h"
 
 namespace ecoformer::train {
@@ -23,7 +24,8 @@ struct TrainProgress {
   std::int64_t epoch = 0;
   double loss = 0;      ///< smoothed over about the last 20 steps
   double accuracy = 0;  ///< of the training batches, smoothed alike
-  double tokens_per_s = 0;
+  double examples_per_s = 0;
+  double tokens_per_s = 0;  ///< real ones of sequences; 0 for images
   double seconds_left = 0;
   double learning_rate = 0;
 };
@@ -50,7 +52,7 @@ struct TrainResult {
   std::int64_t best_step = 0;
 };
 
-/// Trains a SequenceEncoder with AdamW on cross-entropy. On the CPU a run that was stopped and
+/// Trains a classifier with AdamW on cross-entropy. On the CPU a run that was stopped and
 /// resumed gives the same bits as one that was not.
 class Trainer {
  public:
@@ -59,21 +61,21 @@ class Trainer {
   /// configuration out of range, data that does not fit the model, an output folder that holds a
   /// run where neither `resume` nor `overwrite` is set, nothing to resume, or a checkpoint of
   /// another configuration (except for larger `steps`), model, task or data.
-  Trainer(models::SequenceEncoder model, TaskInfo task, const data::SequenceDataset& train,
-          const data::SequenceDataset& validation, TrainConfig config, TrainOptions options);
+  Trainer(std::shared_ptr<models::Classifier> model, TaskInfo task, const Examples& train,
+          const Examples& validation, TrainConfig config, TrainOptions options);
 
   /// Trains up to config.steps. Throws Error where files cannot be written, and where the loss, the
   /// gradient or the validation loss is not finite, naming the step and the last good checkpoint.
   /// May be called again after it returned, never after it threw.
   TrainResult run();
 
-  const models::SequenceEncoder& model() const { return model_; }
+  const std::shared_ptr<models::Classifier>& model() const { return model_; }
 
  private:
-  models::SequenceEncoder model_;
+  std::shared_ptr<models::Classifier> model_;
   TaskInfo task_;
-  const data::SequenceDataset& train_;
-  const data::SequenceDataset& validation_;
+  const Examples& train_;
+  const Examples& validation_;
   TrainOptions options_;
   /// Where the run stands; without a generator: before its start.
   TrainingState state_;
