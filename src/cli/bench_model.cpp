@@ -20,6 +20,7 @@
 #include "ecoformer/models/architecture.h"
 #include "ecoformer/models/pyramid.h"
 #include "model_options.h"
+#include "open_model.h"
 #include "progress.h"
 #include "report.h"
 #include "train/learn_hashes.h"
@@ -33,6 +34,7 @@ struct Options {
   std::vector<std::string> attention{models::kOriginalAttention, "softmax", "eco"};
   std::vector<std::int64_t> image_sizes{224};
   std::vector<std::int64_t> batches{1};
+  std::string dtype = "float32";
   double seconds = 10;
   Format format = Format::kTable;
 };
@@ -53,6 +55,7 @@ std::shared_ptr<models::Classifier> build(const Options& options, const std::str
   // are no codes.
   train::learn_hashes(*model, {.inputs = random_images(1, 224)},
                       {.iterations = 0, .query_sample = 256}, /*only_unlearned=*/false);
+  set_dtype(*model, options.dtype);
   return model;
 }
 
@@ -82,6 +85,7 @@ void run(const Options& options) {
                     {"batch", batch},
                     {"threads", at::get_num_threads()},
                     {"isa", kernels::active_target()},
+                    {"dtype", options.dtype},
                     {"latency_ms", 1e3 * seconds},
                     {"spread", timings[i].spread},
                     {"images_per_s", static_cast<double>(batch) / seconds},
@@ -116,6 +120,7 @@ void add_bench_model(CLI::App& bench) {
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 12));
   command->add_option("--seconds", options->seconds, "Time for a size; never fewer than 3 rounds")
       ->check(CLI::Range(0.0, 1e6));
+  add_dtype_option(*command, options->dtype);
   add_eco_options(*command, options->eco);
   add_format_option(*command, options->format);
   command->callback([options] { run(*options); });

@@ -27,6 +27,7 @@ struct Options {
   std::vector<std::string> checkpoints;
   std::string architecture;
   DataOptions data;
+  std::string dtype = "float32";
   std::string split = "test";
   std::int64_t batch_size = 32;
   std::int64_t workers = 2;
@@ -53,6 +54,7 @@ void run(const Options& options) {
   std::vector<OpenedModel> models;
   for (const std::string& path : options.checkpoints) {
     models.push_back(open_model(path, options.architecture));
+    set_dtype(*models.back().model, options.dtype);
     if (models.back().task != models.front().task ||
         models.back().model->classes() != models.front().model->classes()) {
       throw InputError(fmt::format("--checkpoint: expected models of one task, got '{}' and '{}'",
@@ -112,6 +114,7 @@ void add_evaluate(CLI::App& app) {
                          "energy is that of an image, or a sequence of mean length");
   command->add_option("--checkpoint", options->checkpoints, "One or more, a row each")->required();
   add_architecture_option(*command, options->architecture);
+  add_dtype_option(*command, options->dtype);
   add_data_option(*command, options->data);
   command->get_option("--data")->required();
   add_view_options(*command, options->data.image_size, options->data.crop);

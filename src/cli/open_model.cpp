@@ -2,6 +2,7 @@
 
 #include "open_model.h"
 
+#include <ATen/cpu/Utils.h>
 #include <fmt/format.h>
 #include <torch/torch.h>
 
@@ -9,9 +10,11 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "command.h"
 #include "ecoformer/base/error.h"
 #include "ecoformer/data/image_transforms.h"
 #include "ecoformer/train/pretrained.h"
+#include "progress.h"
 
 namespace ecoformer::cli {
 namespace {
@@ -51,6 +54,22 @@ OpenedModel open_model(const std::string& path, const std::string& architecture)
   }
   train::Checkpoint checkpoint = train::load_model(path);
   return {.model = std::move(checkpoint.model), .task = std::move(checkpoint.task)};
+}
+
+void add_dtype_option(CLI::App& command, std::string& dtype) {
+  command
+      .add_option("--dtype", dtype,
+                  "Of weights and activations; codes are made in float32 whatever it is")
+      ->check(one_of({"float32", "bfloat16"}));
+}
+
+void set_dtype(models::Classifier& model, const std::string& dtype) {
+  if (dtype == "float32") return;
+  auto has = at::cpu::get_cpu_capabilities();
+  if (!has["avx512_bf16"].toBool() && !has["amx_bf16"].toBool()) {
+    log_line("note: this machine has no bfloat16 arithmetic; float32 is faster here");
+  }
+  models::set_inference_dtype(model, torch::kBFloat16);
 }
 
 data::Image view_of(const OpenedModel& opened, const data::Image& picture, std::int64_t image_size,

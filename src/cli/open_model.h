@@ -27,6 +27,13 @@ void add_architecture_option(CLI::App& command, std::string& architecture);
 /// architecture are both given.
 OpenedModel open_model(const std::string& path, const std::string& architecture);
 
+/// Adds `--dtype`, of the weights in inference.
+void add_dtype_option(CLI::App& command, std::string& dtype);
+
+/// Converts a model to what the flag says. Says so on stderr where the machine has no arithmetic of
+/// that type, which then is slow.
+void set_dtype(models::Classifier& model, const std::string& dtype);
+
 /// What a vision model sees of a picture: the size and crop given, 0 and kModelCrop for the model's
 /// own, which for files of others are 224 and the authors'.
 data::Image view_of(const OpenedModel& opened, const data::Image& picture, std::int64_t image_size,

@@ -34,6 +34,7 @@ struct Options {
   std::int64_t top = 1;
   std::int64_t image_size = 0;
   std::string crop = kModelCrop;
+  std::string dtype = "float32";
   std::string input;
   std::string output;
   Format format = Format::kTable;
@@ -179,6 +180,7 @@ void run(const Options& options) {
   const torch::NoGradGuard no_gradients;
   OpenedModel opened = open_model(options.checkpoint, options.architecture);
   opened.model->eval();
+  set_dtype(*opened.model, options.dtype);
   const bool images = !opened.task || kind_of(*opened.task) == InputKind::kImages;
   if (images) {
     return stored ? predict_images(options, *opened.model) : predict_pictures(options, opened);
@@ -199,6 +201,7 @@ void add_predict(CLI::App& app) {
                    "or timm")
       ->required();
   add_architecture_option(*command, options->architecture);
+  add_dtype_option(*command, options->dtype);
   command->add_option("text", options->texts,
                       "Texts to classify, or pictures (JPEG, PNG) for a vision model; with no text "
                       "and no file, lines of stdin");

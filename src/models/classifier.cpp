@@ -36,6 +36,17 @@ void Classifier::use_generator(const at::Generator& generator) {
   nn::use_generator(*this, generator);
 }
 
+void set_inference_dtype(Classifier& model, torch::ScalarType dtype) {
+  for (const auto& module : model.modules(/*include_self=*/false)) {
+    const bool decides_codes = dynamic_cast<const nn::HashFunctionImpl*>(module.get()) != nullptr ||
+                               dynamic_cast<const nn::EcoAttention*>(module.get()) != nullptr;
+    if (decides_codes) continue;
+    for (torch::Tensor& parameter : module->parameters(/*recurse=*/false)) {
+      parameter.set_data(parameter.detach().to(dtype));
+    }
+  }
+}
+
 std::shared_ptr<Classifier> make_classifier(const std::string& type, const nlohmann::json& config,
                                             std::uint64_t seed) {
   for (const auto& [name, factory] : kTypes) {

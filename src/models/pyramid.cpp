@@ -191,7 +191,8 @@ torch::Tensor PyramidImpl::forward(const torch::Tensor& images, const torch::Ten
     throw InputError(fmt::format("{}: expected images without padding, got a mask", type()));
   }
   const std::vector<MapSize> maps = stage_maps(plan_, {images.size(2), images.size(3)});
-  torch::Tensor map = images.contiguous(at::MemoryFormat::ChannelsLast);
+  torch::Tensor map =
+      images.to(head_->weight.scalar_type()).contiguous(at::MemoryFormat::ChannelsLast);
   torch::Tensor x;
   for (std::size_t s = 0; s < stages_.size(); ++s) {
     Stage& stage = stages_[s];
@@ -206,7 +207,8 @@ torch::Tensor PyramidImpl::forward(const torch::Tensor& images, const torch::Ten
     if (stage.norm) x = stage.norm(x);
     map = to_map(x, maps[s]);
   }
-  return head_(norm_(x).mean(1));
+  const torch::Tensor logits = head_(norm_(x).mean(1));
+  return logits.to(c10::promoteTypes(logits.scalar_type(), torch::kFloat32));
 }
 
 std::vector<std::shared_ptr<nn::Attention>> PyramidImpl::attentions() const {

@@ -95,7 +95,8 @@ torch::Tensor SequenceEncoderImpl::forward(const torch::Tensor& tokens, const to
   for (const auto& block : *blocks_) x = block->as<EncoderBlock>()->forward(x, mask);
   const auto real = mask.unsqueeze(-1).to(x.scalar_type());
   const auto pooled = (norm_(x) * real).sum(1) / real.sum(1).clamp_min(1);
-  return head_->fc2(torch::relu(head_->fc1(pooled)));
+  const auto logits = head_->fc2(torch::relu(head_->fc1(pooled)));
+  return logits.to(c10::promoteTypes(logits.scalar_type(), torch::kFloat32));
 }
 
 void SequenceEncoderImpl::require_takes(const InputBounds& inputs) const {

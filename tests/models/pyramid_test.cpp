@@ -153,6 +153,25 @@ TEST(Pyramid, TakesAnyImageSizeAndEachSampleAlone) {
   }
 }
 
+TEST(Pyramid, InfersInBfloat16WithHashFunctionsInFloat32) {
+  const Tensor images = random_images(4, 96, 96);
+  const torch::NoGradGuard no_grad;
+  for (const auto& model : every_kind(images)) {
+    const Tensor exact = model->forward(images, {});
+    set_inference_dtype(*model, torch::kBFloat16);
+    const Tensor rounded = model->forward(images, {});
+    EXPECT_EQ(rounded.scalar_type(), torch::kFloat32);
+    for (const auto& buffer : model->named_buffers()) {
+      EXPECT_EQ(buffer.value().scalar_type(), torch::kFloat32) << buffer.key();
+    }
+    // Each of about 30 operations rounds to 8 bits, 2^-9 at most; they add up like a random walk,
+    // and the mean over tokens may cancel to a fifth of what they rounded.
+    const double error = ((rounded - exact).norm() / exact.norm()).item<double>();
+    EXPECT_LT(error, 0.1) << model->config_json();
+    EXPECT_GT(error, 0);
+  }
+}
+
 TEST(Pyramid, MapsArePaddedToWholeWindowsWithZeros) {
   // A map of 2 x 3 tokens in one window of 3 x 3: by hand, attention over 9 tokens of which 3 are
   // the projections of zeros.

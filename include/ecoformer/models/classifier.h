@@ -26,8 +26,8 @@ struct InputBounds {
 class Classifier : public torch::nn::Module {
  public:
   /// inputs: tokens [B, N] int64 or images [B, channels, H, W]; mask [B, N] bool (true: real), or
-  /// undefined for inputs that are never padded -> logits [B, classes]. Throws InputError if the
-  /// model can not take them.
+  /// undefined for inputs that are never padded -> logits [B, classes], float32 at the
+  /// least. Throws InputError if the model can not take them.
   virtual torch::Tensor forward(const torch::Tensor& inputs, const torch::Tensor& mask) = 0;
 
   /// Throws InputError naming what does not fit if `forward` could not take such inputs.
@@ -48,6 +48,10 @@ class Classifier : public torch::nn::Module {
   /// The configuration that `make_classifier` takes.
   virtual nlohmann::json config_json() const = 0;
 };
+
+/// Converts the weights of `model` to `dtype`, float32 or bfloat16, for inference; its inputs and
+/// logits stay as they are. Hash functions and beta stay float32: they decide the codes.
+void set_inference_dtype(Classifier& model, torch::ScalarType dtype);
 
 /// Builds a model with weights drawn from the generator seeded `seed`. Throws InputError for an
 /// unknown type, and for a configuration that is not valid.
