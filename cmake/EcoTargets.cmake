@@ -31,6 +31,26 @@ if(ECO_WITH_TORCH)
   target_precompile_headers(ecoformer_torch_pch PRIVATE <torch/torch.h>)
 endif()
 
+# ecoformer::fmt: the fmt of the torch wheel's own headers, which come first and are newer than the system's
+# library, compiled once. Header-only it would be compiled again in every file that formats, 6 s each.
+if(ECO_WITH_TORCH)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/fmt.cpp" CONTENT "#include <fmt/format.h>\n")
+    add_library(ecoformer_fmt STATIC "${PROJECT_BINARY_DIR}/fmt.cpp")
+    # Every function is emitted, whether or not this file calls it.
+    target_compile_definitions(ecoformer_fmt PRIVATE FMT_HEADER_ONLY)
+    target_compile_options(ecoformer_fmt PRIVATE -O1 -fPIC -fno-inline -fkeep-inline-functions)
+    target_compile_features(ecoformer_fmt PUBLIC cxx_std_20)
+    target_link_libraries(ecoformer_fmt PUBLIC LibTorch::LibTorch)
+  else()
+    add_library(ecoformer_fmt INTERFACE)
+    target_link_libraries(ecoformer_fmt INTERFACE fmt::fmt-header-only)
+  endif()
+  add_library(ecoformer::fmt ALIAS ecoformer_fmt)
+  set_target_properties(ecoformer_fmt PROPERTIES EXPORT_NAME fmt)
+  install(TARGETS ecoformer_fmt EXPORT ecoformerTargets)
+endif()
+
 function(eco_use_torch target)
   target_precompile_headers(${target} REUSE_FROM ecoformer_torch_pch)
 endfunction()

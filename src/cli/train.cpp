@@ -95,7 +95,12 @@ std::shared_ptr<models::Classifier> apply_model_flags(
     }
   }
   if (command.get_option("--model")->count() > 0 && options.model.model != kSequenceEncoder) {
-    wanted = models::named_architecture(options.model.model).config;
+    const models::Architecture named = models::named_architecture(options.model.model);
+    if (named.type != found->type()) {
+      throw InputError(fmt::format("--model: expected {} as in the model of --from, got {}",
+                                   found->type(), options.model.model));
+    }
+    wanted = named.config;
     for (const char* key : {"widths", "depths", "mlp_ratios"}) {
       if (actual.contains(key)) compare("--model", key);
     }
