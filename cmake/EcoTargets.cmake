@@ -32,7 +32,7 @@ if(ECO_WITH_TORCH)
 endif()
 
 # ecoformer::fmt: the fmt of the torch wheel's own headers, which come first and are newer than the system's
-# library, compiled once. Header-only it would be compiled again in every file that formats, 6 s each.
+# library, compiled once. Header-only it would be compiled again, for seconds, in every file that formats.
 if(ECO_WITH_TORCH)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/fmt.cpp" CONTENT "#include <fmt/format.h>\n")

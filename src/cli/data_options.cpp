@@ -197,7 +197,7 @@ Task load_task(const DataOptions& options, InputKind kind) {
   return load->second(folder, options);
 }
 
-Task load_task_for(const train::TaskInfo& model, DataOptions options, bool same_classes) {
+Task load_task_for(const train::TaskInfo& model, DataOptions options, Classes classes) {
   options.max_length = model.max_length;
   options.mask_black = model.tokeniser == kMaskedPixels;
   if (options.image_size == 0) options.image_size = model.image_size;
@@ -209,7 +209,7 @@ Task load_task_for(const train::TaskInfo& model, DataOptions options, bool same_
   }
   const auto [expected, found] = std::ranges::mismatch(model.class_names, task.info.class_names);
   const bool other = expected != model.class_names.end() || found != task.info.class_names.end();
-  if (same_classes && other) {
+  if (classes == Classes::kOfModel && other) {
     throw InputError(fmt::format(
         "--data: expected the model's {} classes, got {}; the first that differs is '{}', not '{}'",
         model.class_names.size(), task.info.class_names.size(),

@@ -52,9 +52,12 @@ void add_strict_option(CLI::App& command, DataOptions& options);
 /// that has no inputs of that kind, and for whatever is wrong with the files.
 Task load_task(const DataOptions& options, InputKind kind);
 
-/// The same for a trained model: with its length, and its view where the options have none, and
-/// only if tokeniser and, if `same_classes`, classes are the model's.
-Task load_task_for(const train::TaskInfo& model, DataOptions options, bool same_classes = true);
+/// Whether data has to have a model's classes, or the model gets those of the data.
+enum class Classes { kOfModel, kOfData };
+
+/// The same for a trained model: with its length, and its view where the options have none. Throws
+/// InputError also where the tokeniser or, with kOfModel, the classes are not the model's.
+Task load_task_for(const train::TaskInfo& model, DataOptions options, Classes classes);
 
 /// The kind of inputs a trained model takes.
 InputKind kind_of(const train::TaskInfo& model);

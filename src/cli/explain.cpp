@@ -8,10 +8,11 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -23,6 +24,7 @@
 #include "ecoformer/nn/attention.h"
 #include "open_model.h"
 #include "report.h"
+#include "train/observers.h"
 
 namespace ecoformer::cli {
 namespace {
@@ -58,11 +60,12 @@ struct Weights {
 
 Pixel parse_pixel(const std::string& text, std::int64_t size) {
   Pixel pixel;
-  int read = 0;
-  const bool whole = std::sscanf(text.c_str(), "%ld,%ld%n", &pixel.x, &pixel.y, &read) == 2 &&
-                     static_cast<std::size_t>(read) == text.size();
+  const char* const end = text.data() + text.size();
+  const auto [comma, x_error] = std::from_chars(text.data(), end, pixel.x);
+  const bool has_y = x_error == std::errc() && comma != end && *comma == ',';
+  const auto [stop, y_error] = std::from_chars(has_y ? comma + 1 : end, end, pixel.y);
   const auto inside = [size](std::int64_t at) { return at >= 0 && at < size; };
-  if (!whole || !inside(pixel.x) || !inside(pixel.y)) {
+  if (!has_y || y_error != std::errc() || stop != end || !inside(pixel.x) || !inside(pixel.y)) {
     throw InputError(
         fmt::format("--token: expected X,Y with both in [0, {}), got '{}'", size, text));
   }
@@ -73,18 +76,20 @@ std::int64_t side_of(const torch::Tensor& weights) {
   return std::llround(std::sqrt(static_cast<double>(weights.size(1))));
 }
 
+using LayerPointer = std::shared_ptr<nn::Attention>;
+
 /// The queries and keys of a layer in a pass of `model` over `input`.
 std::pair<torch::Tensor, torch::Tensor> queries_and_keys(models::Classifier& model,
-                                                         nn::Attention& layer,
+                                                         const LayerPointer& layer,
                                                          const torch::Tensor& input) {
   torch::Tensor queries, keys;
-  layer.observe(
+  const train::Observers observers({layer});
+  layer->observe(
       [&](const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor&, const nn::Masks&) {
         queries = q;
         keys = k;
       });
   model.forward(input, {});
-  layer.observe(nullptr);
   const std::int64_t tokens = queries.size(2);
   if (queries.size(0) != 1 || keys.size(2) != tokens) {
     throw InputError(
@@ -118,15 +123,15 @@ std::vector<Weights> all_weights(const Options& options, const std::vector<Opene
       throw InputError(fmt::format("--layer: expected one of the {} layers of {}, got {}",
                                    layers.size(), options.checkpoints[i], index));
     }
-    nn::Attention& layer = *layers[static_cast<std::size_t>(index)];
+    const LayerPointer& layer = layers[static_cast<std::size_t>(index)];
     const auto [q, k] = queries_and_keys(*models[i].model, layer, input);
-    nn::AttentionOptions softmax = layer.options();
+    nn::AttentionOptions softmax = layer->options();
     softmax.mechanism = "softmax";
     result.push_back(
         {options.checkpoints[i], "softmax", weights_of(*nn::make_attention(softmax), q, k)});
-    if (layer.options().mechanism != "softmax") {
+    if (layer->options().mechanism != "softmax") {
       result.push_back(
-          {options.checkpoints[i], layer.options().mechanism, weights_of(layer, q, k)});
+          {options.checkpoints[i], layer->options().mechanism, weights_of(*layer, q, k)});
     }
     if (result.back().of_queries.size(1) != result.front().of_queries.size(1) ||
         result.back().of_queries.size(0) != result.front().of_queries.size(0)) {

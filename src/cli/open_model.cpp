@@ -88,7 +88,7 @@ torch::Tensor input_of(const data::Image& view) {
 }
 
 Task load_task_for(const OpenedModel& opened, const DataOptions& options, Classes classes) {
-  Task task = opened.task ? load_task_for(*opened.task, options, classes == Classes::kOfModel)
+  Task task = opened.task ? load_task_for(*opened.task, options, classes)
                           : load_task(options, InputKind::kImages);
   const std::int64_t expected = opened.model->classes();
   if (classes == Classes::kOfModel && std::ssize(task.info.class_names) != expected) {

@@ -42,9 +42,6 @@ data::Image view_of(const OpenedModel& opened, const data::Image& picture, std::
 /// A view as a batch of one: float32 [1, 3, S, S].
 torch::Tensor input_of(const data::Image& view);
 
-/// Whether a model gets new class names with the data, or has to fit those of the data.
-enum class Classes { kOfModel, kOfData };
-
 /// The examples for a model: as `load_task_for` where its file says what it is for, otherwise
 /// pictures, viewed as the options say. Throws InputError as that does, and where a model without
 /// class names has another number of classes.

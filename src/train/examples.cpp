@@ -30,6 +30,17 @@ std::int64_t sample_size(std::int64_t count, std::int64_t size) {
   return std::min(count, std::max<std::int64_t>(size, 1));
 }
 
+/// Pictures as models are evaluated on them, shuffled.
+data::ImageLoaderOptions loader_options(const ImageView& view, std::int64_t batch_size,
+                                        std::int64_t workers) {
+  return {.batch_size = batch_size,
+          .image_size = view.size,
+          .augment = false,
+          .crop = view.crop,
+          .strict = view.strict,
+          .workers = workers};
+}
+
 }  // namespace
 
 models::InputBounds SequenceExamples::bounds() const {
@@ -98,39 +109,27 @@ std::string ImageExamples::fingerprint() const {
 
 std::unique_ptr<data::Loader> ImageExamples::training_loader(const TrainConfig& config,
                                                              std::int64_t workers) const {
-  return std::make_unique<data::ImageLoader>(
-      dataset_, data::ImageLoaderOptions{.batch_size = config.batch_size,
-                                         .image_size = view_.size,
-                                         .seed = config.seed,
-                                         .augment = config.augment,
-                                         .crop = view_.crop,
-                                         .repeats = config.repeats,
-                                         .mix = config.mix,
-                                         .label_smoothing = config.label_smoothing,
-                                         .strict = view_.strict,
-                                         .workers = workers});
+  data::ImageLoaderOptions options = loader_options(view_, config.batch_size, workers);
+  options.seed = config.seed;
+  options.augment = config.augment;
+  options.repeats = config.repeats;
+  options.mix = config.mix;
+  options.label_smoothing = config.label_smoothing;
+  return std::make_unique<data::ImageLoader>(dataset_, options);
 }
 
 std::unique_ptr<data::Loader> ImageExamples::evaluation_loader(std::int64_t batch_size,
                                                                std::int64_t workers) const {
-  return std::make_unique<data::ImageLoader>(dataset_,
-                                             data::ImageLoaderOptions{.batch_size = batch_size,
-                                                                      .image_size = view_.size,
-                                                                      .shuffle = false,
-                                                                      .augment = false,
-                                                                      .crop = view_.crop,
-                                                                      .strict = view_.strict,
-                                                                      .workers = workers});
+  data::ImageLoaderOptions options = loader_options(view_, batch_size, workers);
+  options.shuffle = false;
+  return std::make_unique<data::ImageLoader>(dataset_, options);
 }
 
 data::Batch ImageExamples::sample(std::int64_t count, std::uint64_t seed, std::int64_t draw) const {
-  data::ImageLoader loader(dataset_, {.batch_size = sample_size(count, size()),
-                                      .image_size = view_.size,
-                                      .seed = seed,
-                                      .augment = false,
-                                      .crop = view_.crop,
-                                      .strict = view_.strict,
-                                      .workers = 0});
+  data::ImageLoaderOptions options =
+      loader_options(view_, sample_size(count, size()), /*workers=*/0);
+  options.seed = seed;
+  data::ImageLoader loader(dataset_, options);
   loader.start_epoch(draw);
   return *loader.next();
 }

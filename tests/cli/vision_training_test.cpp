@@ -101,6 +101,8 @@ TEST(VisionTraining, GoesFromDataToAnExplanation) {
   for (const auto& panel : panels) {
     EXPECT_GE(panel["entropy"], 0);
     EXPECT_LE(panel["entropy"], panel["largest_entropy"].get<double>() + 1e-3);
+    EXPECT_GE(panel["largest_weight"], 0.9999 / 16);  // 16 weights add up to 1, but for rounding.
+    EXPECT_LE(panel["largest_weight"], 1.0001);
   }
   const data::Image drawn = data::read_image(folder / "why.png");
   EXPECT_EQ(drawn.height, 4 * 36 - 4);
