@@ -177,6 +177,17 @@ HWY_NOINLINE void store_part(const float* in, Part part, int columns, Rows rows,
   }
 }
 
+/// sum_d a[d] b[d] in every lane. Four sums, of which each waits for its own additions only.
+HWY_INLINE VF dot(const float* a, const float* b, int dim) {
+  VF sum[4] = {hn::Zero(kF32), hn::Zero(kF32), hn::Zero(kF32), hn::Zero(kF32)};
+  int d = 0;
+  for (; d + 4 <= dim; d += 4) {
+    for (int i = 0; i < 4; ++i) sum[i] = hn::MulAdd(lanes(a, d + i), lanes(b, d + i), sum[i]);
+  }
+  for (; d < dim; ++d) sum[0] = hn::MulAdd(lanes(a, d), lanes(b, d), sum[0]);
+  return hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3]));
+}
+
 /// |x|^2 and 1 / |x| of each token; 1 / |x| is 0 for a zero token. Arrays of it are written with an
 /// initialiser: the constructor that the compiler adds for others lacks the target's attribute, and
 /// g++ refuses to inline NEON's vectors into it.
@@ -186,15 +197,7 @@ struct Norm {
 };
 
 HWY_INLINE Norm norm_of(const float* channels, int dim) {
-  VF even = hn::Zero(kF32);
-  VF odd = hn::Zero(kF32);
-  int d = 0;
-  for (; d + 2 <= dim; d += 2) {
-    even = hn::MulAdd(lanes(channels, d), lanes(channels, d), even);
-    odd = hn::MulAdd(lanes(channels, d + 1), lanes(channels, d + 1), odd);
-  }
-  if (d < dim) even = hn::MulAdd(lanes(channels, d), lanes(channels, d), even);
-  const VF square = hn::Add(even, odd);
+  const VF square = dot(channels, channels, dim);
   const VF inverse = hn::Div(all(1), hn::Sqrt(square));
   return {square, hn::IfThenZeroElse(hn::Eq(square, hn::Zero(kF32)), inverse)};
 }
@@ -227,8 +230,9 @@ HWY_INLINE Matrix by_columns(const float* data, int rows, int columns) {
 }
 
 /// Rows of a matrix that are summed at once: enough sums to hide the latency of a multiply-add, few
-/// enough for the 16 vector registers of x86 before AVX-512.
-constexpr int kMaxBlock = HWY_ARCH_X86 && kVectors == 2 ? 4 : 8;
+/// enough for the 16 vector registers of x86 before AVX-512, which also hold a column of the tile
+/// and the element.
+constexpr int kMaxBlock = HWY_ARCH_X86 && kVectors == 2 ? 6 : 8;
 
 /// multiply for the rows first .. first + kRows - 1, their sums in registers.
 template <int kRows>
@@ -323,28 +327,83 @@ HWY_INLINE VF exponent(VF dot, VF scale, VF sharpness) {
   return hn::MulSub(dot, scale, sharpness);
 }
 
-/// 2^t for t <= 1; what would be below 2^-126 is that. Relative error at most 2e-7: t = n + f with
-/// |f| <= 1/2, 2^f by the polynomial of degree 5 with the smallest largest relative error (9e-8 and
-/// the rounding of its sums), n added to the exponent. A general Exp takes twice as long.
-HWY_INLINE VF exp2(VF t) {
-  t = hn::Max(t, all(-126));
+/// power[i] = 2^t[i] for t <= 1; what would be below 2^-126 is that. Relative error at most 2e-7:
+/// t = n + f with |f| <= 1/2, 2^f by the polynomial of degree 5 with the smallest largest relative
+/// error (9e-8 and the rounding of its sums), n added to the exponent. A general Exp takes twice as
+/// long. Each is a chain of a dozen operations; side by side they hide one another's latency, which
+/// the processor's window over the instructions is too small to do.
+template <int kCount>
+HWY_INLINE void exp2(const VF* t, VF* power) {
   // 1.5 2^23: a sum with it has no fraction, and n in its low bits.
   const VF shift = all(12582912.0F);
-  const VF shifted = hn::Add(t, shift);
-  const VF f = hn::Sub(t, hn::Sub(shifted, shift));
-  VF power = hn::MulAdd(all(0x1.5bba14p-10F), f, all(0x1.3cea88p-7F));
-  power = hn::MulAdd(power, f, all(0x1.c6b752p-5F));
-  power = hn::MulAdd(power, f, all(0x1.ebf9bcp-3F));
-  power = hn::MulAdd(power, f, all(0x1.62e42ap-1F));
-  power = hn::MulAdd(power, f, all(1));
-  const VU n = hn::ShiftLeft<23>(hn::BitCast(kU32, shifted));
-  return hn::BitCast(kF32, hn::Add(hn::BitCast(kU32, power), n));
+  VF f[kCount] = {}, shifted[kCount] = {};
+  for (int i = 0; i < kCount; ++i) f[i] = hn::Max(t[i], all(-126));
+  for (int i = 0; i < kCount; ++i) shifted[i] = hn::Add(f[i], shift);
+  for (int i = 0; i < kCount; ++i) f[i] = hn::Sub(f[i], hn::Sub(shifted[i], shift));
+  for (int i = 0; i < kCount; ++i) power[i] = all(0x1.5bba14p-10F);
+  for (const float coefficient :
+       {0x1.3cea88p-7F, 0x1.c6b752p-5F, 0x1.ebf9bcp-3F, 0x1.62e42ap-1F, 1.0F}) {
+    for (int i = 0; i < kCount; ++i) power[i] = hn::MulAdd(power[i], f[i], all(coefficient));
+  }
+  for (int i = 0; i < kCount; ++i) {
+    const VU n = hn::ShiftLeft<23>(hn::BitCast(kU32, shifted[i]));
+    power[i] = hn::BitCast(kF32, hn::Add(hn::BitCast(kU32, power[i]), n));
+  }
+}
+
+/// Supports whose exponentials are taken at once: four chains.
+constexpr int kSupportsAtOnce = 4 / kVectors;
+
+/// t and k of kRows supports, all vectors of the tile.
+template <int kRows>
+struct KernelRows {
+  VF t[kRows * kVectors];
+  VF k[kRows * kVectors];
+};
+
+/// Those of the supports from `first` on; `dots` holds x.s, [m][kTile].
+template <int kRows>
+HWY_INLINE KernelRows<kRows> kernel_rows(const float* dots, int first, const VF* scale,
+                                         VF sharpness) {
+  KernelRows<kRows> rows = {};
+  for (int i = 0; i < kRows * kVectors; ++i) {
+    const int v = i % kVectors;
+    rows.t[i] = exponent(lanes(dots + v * kLanes, first + i / kVectors), scale[v], sharpness);
+  }
+  exp2<kRows * kVectors>(rows.t, rows.k);
+  return rows;
+}
+
+/// In place: x.s of the supports from `first` on to k - mu.
+template <int kRows>
+HWY_INLINE void center_kernel(const float* mean, int first, const VF* scale, VF sharpness,
+                              float* kernel) {
+  const KernelRows<kRows> rows = kernel_rows<kRows>(kernel, first, scale, sharpness);
+  for (int i = 0; i < kRows * kVectors; ++i) {
+    const int j = first + i / kVectors;
+    set_lanes(kernel + i % kVectors * kLanes, j, hn::Sub(rows.k[i], all(mean[j])));
+  }
+}
+
+/// In place: dL/dk of the supports from `first` on to dL/dk k / sigma, and dL/dk k t taken from
+/// `along_sigma`. With k = 2^t, t = (x^.s - 1) log2(e) / sigma: dk/dx^ = k s / sigma and
+/// dk/dsigma = -k t ln(2) / sigma.
+template <int kRows>
+HWY_INLINE void through_kernel(const float* dots, int first, const VF* scale, VF sharpness,
+                               VF inverse_sigma, float* kernel_grad, VF* along_sigma) {
+  const KernelRows<kRows> rows = kernel_rows<kRows>(dots, first, scale, sharpness);
+  for (int i = 0; i < kRows * kVectors; ++i) {
+    const int j = first + i / kVectors, v = i % kVectors;
+    float* kernel = kernel_grad + v * kLanes;
+    const VF grad = hn::Mul(lanes(kernel, j), rows.k[i]);
+    along_sigma[v] = hn::NegMulAdd(grad, rows.t[i], along_sigma[v]);
+    set_lanes(kernel, j, hn::Mul(grad, inverse_sigma));
+  }
 }
 
 /// In place: dL/dx^ to dL/dx = (u - (u.x^) x^) / |x|.
 HWY_INLINE void through_normalisation(const float* channels, const Norm& norm, int dim, float* u) {
-  VF along = hn::Zero(kF32);
-  for (int d = 0; d < dim; ++d) along = hn::MulAdd(lanes(u, d), lanes(channels, d), along);
+  const VF along = dot(u, channels, dim);
   const VF radial = hn::Mul(hn::Mul(along, norm.inverse), norm.inverse);
   for (int d = 0; d < dim; ++d) {
     const VF tangent = hn::NegMulAdd(radial, lanes(channels, d), lanes(u, d));
@@ -361,8 +420,8 @@ void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes,
     for (int v = 0; v < kVectors; ++v) {
       float* channels = scratch.channels + v * kLanes;
       load_part(x, part_at(first + v * kLanes, tokens), hash.dim, channels, scratch.spare);
-      norm[v] = norm_of(channels, hash.dim);
     }
+    for (int v = 0; v < kVectors; ++v) norm[v] = norm_of(scratch.channels + v * kLanes, hash.dim);
 
     multiply(by_rows(hash.support, hash.supports, hash.dim), scratch.channels, scratch.kernel);
     VF scale[kVectors], start[kVectors];
@@ -371,13 +430,12 @@ void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes,
       // exp2 swallows NaN. Starting the sums from 0 |x|^2 keeps it: such a token has no bit set.
       start[v] = hn::Mul(norm[v].square, hn::Zero(kF32));
     }
-    for (int j = 0; j < hash.supports; ++j) {
-      const VF mean = all(hash.mean[j]);
-      for (int v = 0; v < kVectors; ++v) {
-        float* kernel = scratch.kernel + v * kLanes;
-        const VF k = exp2(exponent(lanes(kernel, j), scale[v], sharpness));
-        set_lanes(kernel, j, hn::Sub(k, mean));
-      }
+    int j = 0;
+    for (; j + kSupportsAtOnce <= hash.supports; j += kSupportsAtOnce) {
+      center_kernel<kSupportsAtOnce>(hash.mean, j, scale, sharpness, scratch.kernel);
+    }
+    for (; j < hash.supports; ++j) {
+      center_kernel<1>(hash.mean, j, scale, sharpness, scratch.kernel);
     }
     multiply(by_rows(hash.weight, hash.bits, hash.supports), scratch.kernel, start, scratch.bits);
 
@@ -444,21 +502,23 @@ float encode_backward(const HashView& hash, ConstRows x, std::int64_t tokens, co
     }
     multiply(by_columns(hash.weight, hash.bits, hash.supports), scratch.bits, scratch.kernel_grad);
 
-    // With k = 2^t, t = (x^.s - 1) log2(e) / sigma: dk/dx^ = k s / sigma and
-    // dk/dsigma = -k t ln(2) / sigma.
     multiply(by_rows(hash.support, hash.supports, hash.dim), scratch.channels, scratch.kernel);
+    VF scale[kVectors], along_sigma[kVectors];
     for (int v = 0; v < kVectors; ++v) {
-      const float* kernel = scratch.kernel + v * kLanes;
-      float* kernel_grad = scratch.kernel_grad + v * kLanes;
-      const VF scale = hn::Mul(norm[v].inverse, sharpness);
-      VF along_sigma = hn::Zero(kF32);
-      for (int j = 0; j < hash.supports; ++j) {
-        const VF t = exponent(lanes(kernel, j), scale, sharpness);
-        const VF grad = hn::Mul(lanes(kernel_grad, j), exp2(t));
-        along_sigma = hn::NegMulAdd(grad, t, along_sigma);
-        set_lanes(kernel_grad, j, hn::Mul(grad, inverse_sigma));
-      }
-      sigma_grad += kLn2 * sum_of_lanes(hn::Mul(along_sigma, inverse_sigma));
+      scale[v] = hn::Mul(norm[v].inverse, sharpness);
+      along_sigma[v] = hn::Zero(kF32);
+    }
+    int j = 0;
+    for (; j + kSupportsAtOnce <= hash.supports; j += kSupportsAtOnce) {
+      through_kernel<kSupportsAtOnce>(scratch.kernel, j, scale, sharpness, inverse_sigma,
+                                      scratch.kernel_grad, along_sigma);
+    }
+    for (; j < hash.supports; ++j) {
+      through_kernel<1>(scratch.kernel, j, scale, sharpness, inverse_sigma, scratch.kernel_grad,
+                        along_sigma);
+    }
+    for (const VF along : along_sigma) {
+      sigma_grad += kLn2 * sum_of_lanes(hn::Mul(along, inverse_sigma));
     }
 
     multiply(by_columns(hash.support, hash.supports, hash.dim), scratch.kernel_grad,
