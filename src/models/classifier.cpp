@@ -20,15 +20,42 @@ namespace {
 
 using Factory = std::shared_ptr<Classifier> (*)(const nlohmann::json& config, std::uint64_t seed);
 
+/// A model's type: how it is built, and how much it holds.
+struct Type {
+  const char* name;
+  Factory build;
+  std::int64_t (*elements)(const nlohmann::json& config);
+};
+
 template <typename Model, auto read_config>
 std::shared_ptr<Classifier> build(const nlohmann::json& config, std::uint64_t seed) {
   return std::make_shared<Model>(read_config(config), seed);
 }
 
-constexpr std::array<std::pair<const char*, Factory>, 3> kTypes{
-    {{"sequence_encoder", &build<SequenceEncoderImpl, &sequence_encoder_config_from_json>},
-     {"pvt_v2", &build<PvtV2Impl, &pvt_v2_config_from_json>},
-     {"twins", &build<TwinsImpl, &twins_config_from_json>}}};
+template <auto read_config>
+std::int64_t pyramid_elements(const nlohmann::json& config) {
+  return state_elements(plan(read_config(config)));
+}
+
+std::int64_t encoder_elements(const nlohmann::json& config) {
+  return state_elements(sequence_encoder_config_from_json(config));
+}
+
+constexpr std::array<Type, 3> kTypes{
+    {{"sequence_encoder", &build<SequenceEncoderImpl, &sequence_encoder_config_from_json>,
+      &encoder_elements},
+     {"pvt_v2", &build<PvtV2Impl, &pvt_v2_config_from_json>,
+      &pyramid_elements<&pvt_v2_config_from_json>},
+     {"twins", &build<TwinsImpl, &twins_config_from_json>,
+      &pyramid_elements<&twins_config_from_json>}}};
+
+const Type& type_of(const std::string& name) {
+  for (const Type& type : kTypes) {
+    if (name == type.name) return type;
+  }
+  throw InputError(fmt::format("model: expected a type of {}, got '{}'",
+                               fmt::join(classifier_types(), ", "), name));
+}
 
 }  // namespace
 
@@ -49,16 +76,24 @@ void set_inference_dtype(Classifier& model, torch::ScalarType dtype) {
 
 std::shared_ptr<Classifier> make_classifier(const std::string& type, const nlohmann::json& config,
                                             std::uint64_t seed) {
-  for (const auto& [name, factory] : kTypes) {
-    if (type == name) return factory(config, seed);
+  return type_of(type).build(config, seed);
+}
+
+std::int64_t state_elements(const std::string& type, const nlohmann::json& config) {
+  return type_of(type).elements(config);
+}
+
+void require_state_for(const std::string& type, const nlohmann::json& config, double elements) {
+  const std::int64_t needed = state_elements(type, config);
+  if (2 * elements < static_cast<double>(needed)) {
+    throw InputError(fmt::format("model: expected {} elements, as the architecture has, got {:.0f}",
+                                 needed, elements));
   }
-  throw InputError(fmt::format("model: expected a type of {}, got '{}'",
-                               fmt::join(classifier_types(), ", "), type));
 }
 
 std::vector<std::string> classifier_types() {
   std::vector<std::string> names;
-  for (const auto& [name, factory] : kTypes) names.emplace_back(name);
+  for (const Type& type : kTypes) names.emplace_back(type.name);
   return names;
 }
 

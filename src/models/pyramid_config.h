@@ -1,7 +1,7 @@
 // What the configurations of both families share beyond their fields.
 #pragma once
 
-#include "ecoformer/models/pyramid.h"
+#include "ecoformer/models/pyramid_plan.h"
 #include "models/config_fields.h"
 
 namespace ecoformer::models {

@@ -12,6 +12,7 @@
 
 #include "ecoformer/models/pyramid.h"
 #include "ecoformer/nn/dropout.h"
+#include "ecoformer/nn/multi_head_attention.h"
 
 namespace ecoformer::models {
 

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "ecoformer/base/error.h"
+#include "ecoformer/models/classifier.h"
 #include "ecoformer/models/pvt_v2.h"
 #include "ecoformer/models/twins.h"
 
@@ -120,22 +121,6 @@ void read_attention(const Shapes& shapes, const Family& family, PyramidConfig& c
   config.attention.mechanism = original ? kOriginalAttention : "softmax";
 }
 
-/// Refuses a configuration that asks for far more than the file holds, before memory is taken for
-/// it. Where little is missing, loading says what.
-void check_size(const Shapes& shapes, const PyramidPlan& plan) {
-  double held = 0;
-  for (const auto& [name, shape] : shapes) {
-    double elements = 1;
-    for (const std::int64_t size : shape) elements *= static_cast<double>(size);
-    held += elements;
-  }
-  const std::int64_t needed = state_elements(plan);
-  if (2 * held < static_cast<double>(needed)) {
-    refuse(fmt::format("{} elements, as the architecture has", needed),
-           fmt::format("{:.0f}", held));
-  }
-}
-
 /// The entries of `known` where `found` has none.
 List completed(List found, const List& known) {
   for (std::size_t s = 0; s < found.size(); ++s) {
@@ -191,7 +176,6 @@ Recognised recognise_pvt_v2(const Shapes& shapes) {
         return known.linear == config.linear &&
                (config.linear || agree(config.sr_ratios, known.sr_ratios));
       });
-  check_size(shapes, plan(config));
   return {{"pvt_v2", to_json(config)}, std::move(variant)};
 }
 
@@ -213,7 +197,6 @@ Recognised recognise_twins(const Shapes& shapes) {
         return true;
       });
   if (config.attention.mechanism == kOriginalAttention && !windows) config.windows.clear();
-  check_size(shapes, plan(config));
   return {{"twins", to_json(config)}, std::move(variant)};
 }
 
@@ -281,20 +264,16 @@ Recognised recognise_by(const Metadata& metadata, const Shapes& shapes) {
                            has(shapes, family.block_name(static_cast<std::int64_t>(stages) - 1, 0) +
                                            "attn.qkv.weight");
     const PvtV2Config found = pvt_v2_config_from_json(config);
-    check_size(shapes, plan(found));
     return {{"pvt_v2", to_json(found)}};
   }
   metadata.expect("qkv_bias", "True");
   config["patch_size"] = metadata.number("patch_size");
   config["windows"] = metadata.number("wss");
   const TwinsConfig found = twins_config_from_json(config);
-  check_size(shapes, plan(found));
   return {{"twins", to_json(found)}};
 }
 
-}  // namespace
-
-Recognised recognise(const Shapes& shapes, const std::map<std::string, std::string>& metadata) {
+Recognised find(const Shapes& shapes, const std::map<std::string, std::string>& metadata) {
   if (metadata.count("family") != 0) return recognise_by(Metadata(metadata), shapes);
   if (has(shapes, kPvtV2.embed_name(0) + "proj.weight")) return recognise_pvt_v2(shapes);
   if (has(shapes, kTwins.embed_name(0) + "proj.weight")) return recognise_twins(shapes);
@@ -304,6 +283,20 @@ Recognised recognise(const Shapes& shapes, const std::map<std::string, std::stri
                   shapes.empty()
                       ? ""
                       : fmt::format(", the first '{}'", shapes.begin()->first.substr(0, 60))));
+}
+
+}  // namespace
+
+Recognised recognise(const Shapes& shapes, const std::map<std::string, std::string>& metadata) {
+  Recognised found = find(shapes, metadata);
+  double elements = 0;
+  for (const auto& [name, shape] : shapes) {
+    double product = 1;
+    for (const std::int64_t size : shape) product *= static_cast<double>(size);
+    elements += product;
+  }
+  require_state_for(found.architecture.type, found.architecture.config, elements);
+  return found;
 }
 
 }  // namespace ecoformer::models

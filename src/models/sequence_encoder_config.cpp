@@ -1,6 +1,6 @@
 // SequenceEncoderConfig as JSON and back, and the checks both share.
 
-#include "ecoformer/models/sequence_encoder.h"
+#include "ecoformer/models/sequence_encoder_config.h"
 #include "models/config_fields.h"
 
 namespace ecoformer::models {
@@ -44,6 +44,20 @@ void validate(const SequenceEncoderConfig& config) {
   expect_multiple("width", config.width, "heads", config.heads);
   expect_probability("dropout", config.dropout);
   validate_attention(config.attention);
+}
+
+std::int64_t state_elements(const SequenceEncoderConfig& config) {
+  const std::int64_t width = config.width;
+  nn::AttentionOptions attention = config.attention;
+  attention.heads = config.heads;
+  attention.dim = width / config.heads;
+  const std::int64_t norm = 2 * width;
+  const std::int64_t block =
+      2 * norm + projection_elements(config.projection, width) + mechanism_elements(attention) +
+      linear_elements(width, config.mlp_width) + linear_elements(config.mlp_width, width);
+  return (config.vocabulary + config.positions) * width + config.layers * block + norm +
+         linear_elements(width, config.head_width) +
+         linear_elements(config.head_width, config.classes);
 }
 
 }  // namespace ecoformer::models

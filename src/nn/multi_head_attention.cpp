@@ -9,16 +9,6 @@
 
 namespace ecoformer::nn {
 
-std::string to_string(Projection projection) {
-  return projection == Projection::kTied ? "tied" : "untied";
-}
-
-Projection projection_from_string(const std::string& name) {
-  if (name == "tied") return Projection::kTied;
-  if (name == "untied") return Projection::kUntied;
-  throw InputError(fmt::format("projection: expected one of untied, tied, got '{}'", name));
-}
-
 MultiHeadAttentionImpl::MultiHeadAttentionImpl(AttentionOptions options, Projection projection)
     : attention(make_attention(options)), projection_(projection) {
   const auto width = options.heads * options.dim;

@@ -96,6 +96,9 @@ Checkpoint read_model(const std::filesystem::path& path, const io::TensorFile& f
     FieldReader reader(task_json, "task", FieldReader::Missing::kRefuse);
     visit_task(task, reader);
     reader.refuse_unknown_keys();
+    std::int64_t elements = 0;
+    for (const auto& [name, tensor] : file.tensors) elements += tensor.numel();
+    models::require_state_for(type, model["config"], static_cast<double>(elements));
     Checkpoint result{.model = models::make_classifier(type, model["config"]),
                       .task = std::move(task)};
     if (std::ssize(result.task.class_names) != result.model->classes()) {

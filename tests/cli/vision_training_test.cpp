@@ -3,15 +3,21 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <cmath>
 
 #include "cli/program.h"
 #include "ecoformer/data/image.h"
+#include "ecoformer/data/image_transforms.h"
+#include "ecoformer/train/checkpoint.h"
 
 namespace ecoformer::cli_test {
 namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
+using torch::Tensor;
 
 namespace fs = std::filesystem;
 using Flags = std::vector<std::string>;
@@ -55,6 +61,26 @@ void write_noise(const std::string& path, int height, int width) {
   }
   fs::create_directories(fs::path(path).parent_path());
   data::write_png(path, picture);
+}
+
+/// softmax(q k^T / sqrt(D)) of the queries and keys of a layer that sees `picture`, [H, N, N].
+Tensor softmax_weights(const std::string& checkpoint, const std::string& picture,
+                       std::size_t layer) {
+  const torch::NoGradGuard no_gradients;
+  const auto model = train::load_model(checkpoint).model;
+  model->eval();
+  Tensor weights;
+  model->attentions()[layer]->observe(
+      [&](const Tensor& q, const Tensor& k, const Tensor&, const nn::Masks&) {
+        const double scale = std::sqrt(static_cast<double>(q.size(-1)));
+        weights = q.matmul(k.transpose(-1, -2)).div(scale).softmax(-1).squeeze(0);
+      });
+  const data::Image pixels = data::read_image(picture);
+  Tensor input = torch::empty({1, 3, pixels.height, pixels.width});
+  data::normalize(pixels,
+                  {input.mutable_data_ptr<float>(), static_cast<std::size_t>(input.numel())});
+  model->forward(input, {});
+  return weights;
 }
 
 TEST(VisionTraining, GoesFromDataToAnExplanation) {
@@ -103,6 +129,15 @@ TEST(VisionTraining, GoesFromDataToAnExplanation) {
     EXPECT_LE(panel["entropy"], panel["largest_entropy"].get<double>() + 1e-3);
     EXPECT_GE(panel["largest_weight"], 0.9999 / 16);  // 16 weights add up to 1, but for rounding.
     EXPECT_LE(panel["largest_weight"], 1.0001);
+  }
+  const Tensor expected = softmax_weights(eco, picture, /*layer=*/2);  // [H, 16, 16]
+  for (const auto& panel : panels) {
+    if (panel["attention"] != "softmax") continue;
+    const std::int64_t query = panel["token"] == "3,4" ? 0 : 15;  // The first, the last of 4 x 4.
+    const Tensor row = expected[panel["head"].get<std::int64_t>()][query];
+    // Four digits are printed; the two computations round differently.
+    EXPECT_NEAR(panel["largest_weight"], row.max().item<double>(), 1e-4);
+    EXPECT_NEAR(panel["entropy"], -(row * row.log()).sum().item<double>(), 1e-3);
   }
   const data::Image drawn = data::read_image(folder / "why.png");
   EXPECT_EQ(drawn.height, 4 * 36 - 4);

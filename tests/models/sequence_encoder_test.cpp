@@ -10,6 +10,7 @@
 #include <string>
 
 #include "ecoformer/base/error.h"
+#include "ecoformer/io/state.h"
 #include "ecoformer/nn/hash_learner.h"
 
 namespace ecoformer::models {
@@ -55,6 +56,20 @@ TEST(SequenceEncoder, HasTheParametersOfTheRecipe) {
     total += parameter.numel();
   }
   EXPECT_EQ(total, 209802);
+}
+
+TEST(SequenceEncoder, HoldsAsManyElementsAsItsConfigurationSays) {
+  for (const char* mechanism : {"softmax", "eco"}) {
+    for (const nn::Projection projection : {nn::Projection::kUntied, nn::Projection::kTied}) {
+      SequenceEncoderConfig config = tiny(mechanism);
+      config.projection = projection;
+      std::int64_t elements = 0;
+      for (const auto& [name, tensor] : io::state_of(*SequenceEncoder(config))) {
+        elements += tensor.numel();
+      }
+      EXPECT_EQ(state_elements(config), elements) << mechanism << ", " << to_string(projection);
+    }
+  }
 }
 
 TEST(SequenceEncoder, SameSeedSameWeights) {

@@ -108,7 +108,9 @@ TEST(Checkpoint, RefusesAnotherArchitecture) {
               }),
               HasSubstr("'pvt_v9'"));
   EXPECT_THAT(complaint_after([](io::TensorFile& file) {
-                file.metadata["model"] = R"({"type": "pvt_v2", "config": {"classes": 3}})";
+                file.metadata["model"] =
+                    R"({"type": "pvt_v2", "config": {"classes": 3, "widths": [1, 1, 1, 1],)"
+                    R"( "heads": [1, 1, 1, 1], "mlp_ratios": [1, 1, 1, 1]}})";
               }),
               HasSubstr("block1.0.attn.q.weight"));
   EXPECT_THAT(complaint_after([](io::TensorFile& file) {
@@ -123,6 +125,21 @@ TEST(Checkpoint, RefusesAnotherArchitecture) {
                 file.metadata["model"] = model.dump();
               }),
               HasSubstr("mlp.fc1.weight"));
+}
+
+TEST(Checkpoint, TakesNoMemoryForAModelThatTheFileDoesNotHold) {
+  EXPECT_THAT(complaint_after([](io::TensorFile& file) {
+                auto model = nlohmann::json::parse(file.metadata["model"]);
+                model["config"]["layers"] = 1000;
+                model["config"]["mlp_width"] = 1 << 20;
+                file.metadata["model"] = model.dump();
+              }),
+              HasSubstr("elements, as the architecture has"));
+  EXPECT_THAT(complaint_after([](io::TensorFile& file) {
+                file.metadata["model"] =
+                    R"({"type": "twins", "config": {"depths": [256, 256, 256, 256]}})";
+              }),
+              HasSubstr("elements, as the architecture has"));
 }
 
 TEST(Checkpoint, NamesMissingAndUnexpectedTensors) {

@@ -1,7 +1,7 @@
 // Batches prepared ahead by worker threads in a reproducible order, whatever they are made of.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <condition_variable>
 #include <cstdint>

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "ecoformer/models/architecture.h"
-#include "ecoformer/models/pyramid.h"
-#include "ecoformer/models/sequence_encoder.h"
+#include "ecoformer/models/pyramid_plan.h"
+#include "ecoformer/models/sequence_encoder_config.h"
 
 namespace ecoformer::energy {
 

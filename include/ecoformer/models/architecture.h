@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "ecoformer/nn/multi_head_attention.h"
+#include "ecoformer/nn/attention_options.h"
 
 namespace ecoformer::models {
 

@@ -58,6 +58,15 @@ void set_inference_dtype(Classifier& model, torch::ScalarType dtype);
 std::shared_ptr<Classifier> make_classifier(const std::string& type, const nlohmann::json& config,
                                             std::uint64_t seed = 0);
 
+/// Elements of all parameters and buffers of the model that `make_classifier` would build, not
+/// counting the state of mechanisms other than `eco`. Throws as it does.
+std::int64_t state_elements(const std::string& type, const nlohmann::json& config);
+
+/// Refuses a model for a file that holds `elements` in all, before memory is taken for it: throws
+/// InputError if the model has more than twice as many, and as `make_classifier` does. Where less
+/// is missing, loading says what.
+void require_state_for(const std::string& type, const nlohmann::json& config, double elements);
+
 /// The types `make_classifier` knows.
 std::vector<std::string> classifier_types();
 

@@ -16,35 +16,11 @@
 #include <vector>
 
 #include "ecoformer/models/classifier.h"
+#include "ecoformer/models/sequence_encoder_config.h"
 #include "ecoformer/nn/dropout.h"
 #include "ecoformer/nn/multi_head_attention.h"
 
 namespace ecoformer::models {
-
-/// Everything that fixes a SequenceEncoder's shape and behaviour; stored with its weights. The
-/// defaults are the Nystromformer recipe for ListOps (209,802 parameters with softmax attention).
-struct SequenceEncoderConfig {
-  std::int64_t vocabulary = 32;   ///< rows of the token embedding; id 0 is padding
-  std::int64_t positions = 2048;  ///< longest sequence
-  std::int64_t classes = 10;
-  std::int64_t width = 64;  ///< C
-  std::int64_t layers = 2;
-  std::int64_t heads = 2;  ///< H; C must be a multiple
-  std::int64_t mlp_width = 128;
-  std::int64_t head_width = 128;  ///< hidden layer of the classifier
-  double dropout = 0.1;
-  nn::Projection projection = nn::Projection::kUntied;
-  nn::AttentionOptions attention;  ///< heads and dim are filled in from the fields above
-};
-
-/// Configuration as a flat JSON object, and back. `from_json` throws InputError for an unknown key,
-/// a wrong type or a value out of range, naming the key.
-nlohmann::json to_json(const SequenceEncoderConfig& config);
-SequenceEncoderConfig sequence_encoder_config_from_json(const nlohmann::json& json);
-
-/// Throws InputError naming the first field that does not fit (width not a multiple of heads, b
-/// outside 1..64, w not 4 or 8, ...).
-void validate(const SequenceEncoderConfig& config);
 
 /// Two linear layers, `fc1` and `fc2`; what lies between them is the caller's.
 class MlpImpl : public torch::nn::Module {

@@ -11,24 +11,11 @@
 #include <string>
 #include <vector>
 
+#include "ecoformer/nn/attention_options.h"
 #include "ecoformer/nn/hamming_attention.h"
 #include "ecoformer/nn/hash_function.h"
 
 namespace ecoformer::nn {
-
-/// What an attention mechanism is built from; each mechanism reads the fields it knows.
-struct AttentionOptions {
-  std::string mechanism = "softmax";  ///< a name of attention_mechanisms()
-  std::int64_t heads = 1;             ///< H
-  std::int64_t dim = 32;              ///< D, channels a head
-
-  Semantics semantics = Semantics::kExponential;  ///< eco
-  Bandwidth bandwidth = Bandwidth::kFrozen;       ///< eco
-  std::int64_t bits = 16;                         ///< eco: b
-  std::int64_t supports = 25;                     ///< eco: m
-  std::int64_t group_bits = 8;                    ///< eco: w, part of the model for kExponential
-  std::uint64_t seed = 0;                         ///< eco: of the hash weights before learning
-};
 
 /// One attention mechanism over all heads. Modules that hold one never ask which it is.
 class Attention : public torch::nn::Module {
@@ -89,12 +76,5 @@ std::shared_ptr<Attention> make_attention(const AttentionOptions& options);
 
 /// The names `make_attention` knows.
 std::vector<std::string> attention_mechanisms();
-
-/// The names used in configurations and files: paper, official, exponential; frozen, per_input.
-std::string to_string(Semantics semantics);
-std::string to_string(Bandwidth bandwidth);
-/// The way back; throws InputError for an unknown name.
-Semantics semantics_from_string(const std::string& name);
-Bandwidth bandwidth_from_string(const std::string& name);
 
 }  // namespace ecoformer::nn

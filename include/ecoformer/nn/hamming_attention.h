@@ -5,16 +5,10 @@
 
 #include <cstdint>
 
+#include "ecoformer/nn/attention_options.h"
 #include "ecoformer/nn/hash_function.h"
 
 namespace ecoformer::nn {
-
-/// The weight of a pair as a function of Hamming distance; see kernels/codes.h.
-enum class Semantics {
-  kPaper,        ///< equation 9: b - 2 d + 2^c
-  kOfficial,     ///< what the authors' code computes; needs the queries' own values
-  kExponential,  ///< sum over groups of exp(-2 beta d_g), beta learned per head
-};
 
 /// Which tokens are real. Bool, true: real. Undefined: all.
 struct Masks {

@@ -7,13 +7,9 @@
 
 #include <cstdint>
 
-namespace ecoformer::nn {
+#include "ecoformer/nn/attention_options.h"
 
-/// Where sigma, the bandwidth of the kernel, comes from.
-enum class Bandwidth {
-  kFrozen,    ///< a buffer [H], set when the hash is learned; unaffected by padding and batch
-  kPerInput,  ///< the mean squared distance of this sample's own tokens, as the authors' code
-};
+namespace ecoformer::nn {
 
 /// Shape and behaviour of a HashFunction.
 struct HashOptions {

@@ -13,16 +13,6 @@
 
 namespace ecoformer::nn {
 
-/// How queries and keys are made from tokens.
-enum class Projection {
-  kUntied,  ///< separate query and key rows, one fused `qkv` [3 C, C]
-  kTied,    ///< one projection `to_qk` for both, as the paper; `to_v` for values
-};
-
-std::string to_string(Projection projection);
-/// Throws InputError for an unknown name.
-Projection projection_from_string(const std::string& name);
-
 /// Multi-head attention over tokens [B, N, C] with any mechanism. State names are the authors':
 /// `qkv` or `to_qk` + `to_v`, `proj`, and `fast_attention.*` for a mechanism that has state.
 class MultiHeadAttentionImpl : public torch::nn::Module {
