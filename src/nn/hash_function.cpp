@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "ecoformer/base/error.h"
@@ -80,7 +81,10 @@ HashFunctionImpl::HashFunctionImpl(const HashOptions& options, std::uint64_t see
 }
 
 bool HashFunctionImpl::is_learned() const {
-  return anchor.ne(0).any().item<bool>();
+  // Called before every attention: learned supports are told by their first value, in no time.
+  const torch::Tensor support = as_rows(anchor).contiguous();
+  const float* const first = support.const_data_ptr<float>();
+  return std::any_of(first, first + support.numel(), [](float s) { return s != 0; });
 }
 
 HashState HashFunctionImpl::state() const {

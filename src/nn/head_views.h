@@ -13,7 +13,7 @@ namespace ecoformer::nn {
 
 /// float32 with contiguous channels; `x` itself where it already is.
 inline torch::Tensor as_rows(const torch::Tensor& x) {
-  torch::Tensor y = x.to(torch::kFloat32);
+  const torch::Tensor y = x.scalar_type() == torch::kFloat32 ? x : x.to(torch::kFloat32);
   return y.dim() == 0 || y.size(-1) <= 1 || y.stride(-1) == 1 ? y : y.contiguous();
 }
 
