@@ -212,18 +212,12 @@ struct Dual {
 };
 
 /// Mixes one group's rows by exp(-2 beta distance), one butterfly a bit. Rows that differ in a bit
-/// are `stride` floats apart, in blocks of as many; two bits a pass halve the loads and stores. A
-/// wide group is mixed by quarters first, each of which stays in the first-level cache.
+/// are `stride` floats apart, in blocks of as many; two bits a pass halve the loads and stores.
 template <class Numbers>
-void mix_exponential(Numbers rows, std::int64_t dim, int width) {
+HWY_INLINE void mix_exponential(Numbers rows, std::int64_t dim, int width) {
   const std::int64_t size = dim << width;
   std::int64_t stride = dim;
-  if (width > 6) {
-    stride = size / 4;
-    for (int quarter = 0; quarter < 4; ++quarter) {
-      mix_exponential(rows.from(quarter * stride), dim, width - 2);
-    }
-  } else if (width % 2 == 1) {
+  if (width % 2 == 1) {
     for (std::int64_t first = 0; first < size; first += 2 * stride) {
       const Numbers clear = rows.from(first);
       const Numbers set = rows.from(first + stride);
