@@ -394,10 +394,10 @@ HWY_INLINE void through_kernel(const float* dots, int first, const VF* scale, VF
   const KernelRows<kRows> rows = kernel_rows<kRows>(dots, first, scale, sharpness);
   for (int i = 0; i < kRows * kVectors; ++i) {
     const int j = first + i / kVectors, v = i % kVectors;
-    float* kernel = kernel_grad + v * kLanes;
-    const VF grad = hn::Mul(lanes(kernel, j), rows.k[i]);
+    float* grads = kernel_grad + v * kLanes;
+    const VF grad = hn::Mul(lanes(grads, j), rows.k[i]);
     along_sigma[v] = hn::NegMulAdd(grad, rows.t[i], along_sigma[v]);
-    set_lanes(kernel, j, hn::Mul(grad, inverse_sigma));
+    set_lanes(grads, j, hn::Mul(grad, inverse_sigma));
   }
 }
 
@@ -418,8 +418,8 @@ void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes,
   for (std::int64_t first = 0; first < tokens; first += kTile) {
     Norm norm[kVectors] = {};
     for (int v = 0; v < kVectors; ++v) {
-      float* channels = scratch.channels + v * kLanes;
-      load_part(x, part_at(first + v * kLanes, tokens), hash.dim, channels, scratch.spare);
+      load_part(x, part_at(first + v * kLanes, tokens), hash.dim, scratch.channels + v * kLanes,
+                scratch.spare);
     }
     for (int v = 0; v < kVectors; ++v) norm[v] = norm_of(scratch.channels + v * kLanes, hash.dim);
 
