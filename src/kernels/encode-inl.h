@@ -29,11 +29,11 @@ using VU = hn::Vec<U32>;
 
 constexpr F32 kF32;
 constexpr U32 kU32;
-constexpr int kLanes = static_cast<int>(hn::MaxLanes(kF32));
+constexpr std::int64_t kLanes = hn::MaxLanes(kF32);
 /// Vectors of a part. Two share every broadcast element of a matrix, which counts where a broadcast
 /// takes an instruction of its own: everywhere but on AVX-512.
-constexpr int kVectors = kLanes == kMaxTile || kLanes == 1 ? 1 : 2;
-constexpr int kTile = kVectors * kLanes;
+constexpr std::int64_t kVectors = kLanes == kMaxTile || kLanes == 1 ? 1 : 2;
+constexpr std::int64_t kTile = kVectors * kLanes;
 static_assert(kTile <= kMaxTile);
 
 /// The vector at `rows` of row `row` of an array [rows][kTile]; `rows` points at the tile's first
@@ -148,7 +148,7 @@ struct Part {
 
 HWY_INLINE Part part_at(std::int64_t first, std::int64_t tokens) {
   const std::int64_t rest = tokens > first ? tokens - first : 0;
-  return {first, rest < kLanes ? static_cast<int>(rest) : kLanes};
+  return {first, static_cast<int>(rest < kLanes ? rest : kLanes)};
 }
 
 /// The part's rows, transposed; lanes without a token are 0.
@@ -352,7 +352,7 @@ HWY_INLINE void exp2(const VF* t, VF* power) {
 }
 
 /// Supports whose exponentials are taken at once: four chains.
-constexpr int kSupportsAtOnce = 4 / kVectors;
+constexpr int kSupportsAtOnce = static_cast<int>(4 / kVectors);
 
 /// t and k of kRows supports, all vectors of the tile.
 template <int kRows>
@@ -366,8 +366,8 @@ template <int kRows>
 HWY_INLINE KernelRows<kRows> kernel_rows(const float* dots, int first, const VF* scale,
                                          VF sharpness) {
   KernelRows<kRows> rows = {};
-  for (int i = 0; i < kRows * kVectors; ++i) {
-    const int v = i % kVectors;
+  for (std::int64_t i = 0; i < kRows * kVectors; ++i) {
+    const std::int64_t v = i % kVectors;
     rows.t[i] = exponent(lanes(dots + v * kLanes, first + i / kVectors), scale[v], sharpness);
   }
   exp2<kRows * kVectors>(rows.t, rows.k);
@@ -379,8 +379,8 @@ template <int kRows>
 HWY_INLINE void center_kernel(const float* mean, int first, const VF* scale, VF sharpness,
                               float* kernel) {
   const KernelRows<kRows> rows = kernel_rows<kRows>(kernel, first, scale, sharpness);
-  for (int i = 0; i < kRows * kVectors; ++i) {
-    const int j = first + i / kVectors;
+  for (std::int64_t i = 0; i < kRows * kVectors; ++i) {
+    const std::int64_t j = first + i / kVectors;
     set_lanes(kernel + i % kVectors * kLanes, j, hn::Sub(rows.k[i], all(mean[j])));
   }
 }
@@ -392,8 +392,8 @@ template <int kRows>
 HWY_INLINE void through_kernel(const float* dots, int first, const VF* scale, VF sharpness,
                                VF inverse_sigma, float* kernel_grad, VF* along_sigma) {
   const KernelRows<kRows> rows = kernel_rows<kRows>(dots, first, scale, sharpness);
-  for (int i = 0; i < kRows * kVectors; ++i) {
-    const int j = first + i / kVectors, v = i % kVectors;
+  for (std::int64_t i = 0; i < kRows * kVectors; ++i) {
+    const std::int64_t j = first + i / kVectors, v = i % kVectors;
     float* grads = kernel_grad + v * kLanes;
     const VF grad = hn::Mul(lanes(grads, j), rows.k[i]);
     along_sigma[v] = hn::NegMulAdd(grad, rows.t[i], along_sigma[v]);

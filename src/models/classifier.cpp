@@ -21,7 +21,7 @@ namespace {
 using Factory = std::shared_ptr<Classifier> (*)(const nlohmann::json& config, std::uint64_t seed);
 
 /// A model's type: how it is built, and how much it holds.
-struct Type {
+struct ModelType {
   const char* name;
   Factory build;
   std::int64_t (*elements)(const nlohmann::json& config);
@@ -41,7 +41,7 @@ std::int64_t encoder_elements(const nlohmann::json& config) {
   return state_elements(sequence_encoder_config_from_json(config));
 }
 
-constexpr std::array<Type, 3> kTypes{
+constexpr std::array<ModelType, 3> kTypes{
     {{"sequence_encoder", &build<SequenceEncoderImpl, &sequence_encoder_config_from_json>,
       &encoder_elements},
      {"pvt_v2", &build<PvtV2Impl, &pvt_v2_config_from_json>,
@@ -49,8 +49,8 @@ constexpr std::array<Type, 3> kTypes{
      {"twins", &build<TwinsImpl, &twins_config_from_json>,
       &pyramid_elements<&twins_config_from_json>}}};
 
-const Type& type_of(const std::string& name) {
-  for (const Type& type : kTypes) {
+const ModelType& type_of(const std::string& name) {
+  for (const ModelType& type : kTypes) {
     if (name == type.name) return type;
   }
   throw InputError(fmt::format("model: expected a type of {}, got '{}'",
@@ -93,7 +93,8 @@ void require_state_for(const std::string& type, const nlohmann::json& config, do
 
 std::vector<std::string> classifier_types() {
   std::vector<std::string> names;
-  for (const Type& type : kTypes) names.emplace_back(type.name);
+  names.reserve(kTypes.size());
+  for (const ModelType& type : kTypes) names.emplace_back(type.name);
   return names;
 }
 

@@ -26,7 +26,7 @@ nlohmann::json to_json(const SequenceEncoderConfig& config) {
 }
 
 SequenceEncoderConfig sequence_encoder_config_from_json(const nlohmann::json& given) {
-  const SequenceEncoderConfig config = read_config(given, SequenceEncoderConfig(), kFields);
+  SequenceEncoderConfig config = read_config(given, SequenceEncoderConfig(), kFields);
   validate(config);
   return config;
 }
