@@ -1,6 +1,6 @@
-// Tokens to codes and back, for one target. One lane is one token: a tile of kTile tokens, one or
-// two vectors, is transposed to [channels][kTile], so that no sum runs across lanes and supports,
-// bits and weights are broadcast. Tolerance class; see encode.h for the formulas.
+// Tokens to codes and back, for one target. One lane is one token: a tile of kTile tokens, two
+// vectors (one without SIMD), is transposed to [channels][kTile], so that no sum runs across lanes
+// and supports, bits and weights are broadcast. Tolerance class; see encode.h for the formulas.
 
 #if defined(ECOFORMER_KERNELS_ENCODE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ECOFORMER_KERNELS_ENCODE_INL_H_
@@ -22,7 +22,7 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-using F32 = hn::CappedTag<float, kMaxTile>;
+using F32 = hn::CappedTag<float, kMaxTile / 2>;
 using U32 = hn::RebindToUnsigned<F32>;
 using VF = hn::Vec<F32>;
 using VU = hn::Vec<U32>;
@@ -30,9 +30,9 @@ using VU = hn::Vec<U32>;
 constexpr F32 kF32;
 constexpr U32 kU32;
 constexpr std::int64_t kLanes = hn::MaxLanes(kF32);
-/// Vectors of a part. Two share every broadcast element of a matrix, which counts where a broadcast
-/// takes an instruction of its own: everywhere but on AVX-512.
-constexpr std::int64_t kVectors = kLanes == kMaxTile || kLanes == 1 ? 1 : 2;
+/// Vectors of a tile. Two share every element of a matrix: without that, each multiply-add would
+/// wait for a load.
+constexpr std::int64_t kVectors = kLanes == 1 ? 1 : 2;
 constexpr std::int64_t kTile = kVectors * kLanes;
 static_assert(kTile <= kMaxTile);
 
@@ -229,10 +229,10 @@ HWY_INLINE Matrix by_columns(const float* data, int rows, int columns) {
   return {data, columns, rows, 1, columns};
 }
 
-/// Rows of a matrix that are summed at once: enough sums to hide the latency of a multiply-add, few
-/// enough for the 16 vector registers of x86 before AVX-512, which also hold a column of the tile
-/// and the element.
-constexpr int kMaxBlock = HWY_ARCH_X86 && kVectors == 2 ? 6 : 8;
+/// Rows of a matrix that are summed at once: enough sums to hide the latency of a multiply-add and
+/// few loads beside each, as many as the vector registers hold beside a column of the tile and the
+/// element: 16 registers on x86, 32 on AVX-512. The 32 of NEON hold as many, but 8 rows are enough.
+constexpr int kMaxBlock = !HWY_ARCH_X86 || kVectors == 1 ? 8 : kLanes == kMaxTile / 2 ? 13 : 6;
 
 /// multiply for the rows first .. first + kRows - 1, their sums in registers.
 template <int kRows>

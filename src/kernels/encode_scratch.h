@@ -6,10 +6,10 @@
 
 namespace ecoformer::kernels {
 
-/// Lanes of the widest vector that encode uses, hence tokens of the largest tile.
-constexpr int kMaxTile = 16;
+/// Tokens of the largest tile: two of the widest vectors.
+constexpr int kMaxTile = 32;
 
-/// Arrays [rows][lanes], each aligned to a vector of kMaxTile floats.
+/// Arrays [rows][kMaxTile], each aligned to kMaxTile floats.
 struct EncodeScratch {
   float* channels;       ///< [D], the tile's tokens
   float* channels_grad;  ///< [D]

@@ -9,6 +9,7 @@
 
 #include "ecoformer/nn/attention.h"
 #include "models/config_fields.h"
+#include "models/state_elements.h"
 
 namespace ecoformer::models {
 namespace {

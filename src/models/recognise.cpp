@@ -273,7 +273,8 @@ Recognised recognise_by(const Metadata& metadata, const Shapes& shapes) {
   return {{"twins", to_json(found)}};
 }
 
-Recognised find(const Shapes& shapes, const std::map<std::string, std::string>& metadata) {
+Recognised find_architecture(const Shapes& shapes,
+                             const std::map<std::string, std::string>& metadata) {
   if (metadata.count("family") != 0) return recognise_by(Metadata(metadata), shapes);
   if (has(shapes, kPvtV2.embed_name(0) + "proj.weight")) return recognise_pvt_v2(shapes);
   if (has(shapes, kTwins.embed_name(0) + "proj.weight")) return recognise_twins(shapes);
@@ -288,7 +289,7 @@ Recognised find(const Shapes& shapes, const std::map<std::string, std::string>& 
 }  // namespace
 
 Recognised recognise(const Shapes& shapes, const std::map<std::string, std::string>& metadata) {
-  Recognised found = find(shapes, metadata);
+  Recognised found = find_architecture(shapes, metadata);
   double elements = 0;
   for (const auto& [name, shape] : shapes) {
     double product = 1;

@@ -1,7 +1,9 @@
 // SequenceEncoderConfig as JSON and back, and the checks both share.
 
 #include "ecoformer/models/sequence_encoder_config.h"
+
 #include "models/config_fields.h"
+#include "models/state_elements.h"
 
 namespace ecoformer::models {
 namespace {
