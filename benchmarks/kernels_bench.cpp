@@ -103,6 +103,16 @@ void encode_tokens(benchmark::State& state) {
   count_tokens(state, head.tokens);
 }
 
+void bandwidth_of_tokens(benchmark::State& state) {
+  Head head(state.range(0));
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(mean_squared_distance(head.support.data(), kSupports, kDim,
+                                                   head.rows(), head.tokens, nullptr,
+                                                   head.scratch.data()));
+  }
+  count_tokens(state, head.tokens);
+}
+
 void encode_tokens_backward(benchmark::State& state) {
   Head head(state.range(0));
   const std::vector<Code> window(head.tokens, ~Code{0});
@@ -217,6 +227,7 @@ const std::vector<std::int64_t> kGroupBits = {4, 8};
 
 BENCHMARK(copy_tokens)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(encode_tokens)->ArgNames({"tokens"})->ArgsProduct({kTokens});
+BENCHMARK(bandwidth_of_tokens)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(encode_tokens_backward)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(accumulate_tokens)->ArgNames({"tokens", "w"})->ArgsProduct({kTokens, kGroupBits});
 BENCHMARK(gather_tokens)->ArgNames({"tokens", "w"})->ArgsProduct({kTokens, kGroupBits});
