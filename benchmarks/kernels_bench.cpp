@@ -103,6 +103,22 @@ void encode_tokens(benchmark::State& state) {
   count_tokens(state, head.tokens);
 }
 
+void encode_tokens_bfloat16(benchmark::State& state) {
+  if (!has_bfloat16_encode()) {
+    state.SkipWithError("no AMX here");
+    return;
+  }
+  Head head(state.range(0));
+  HashView hash = head.hash();
+  hash.precision = Precision::kBfloat16;
+  for (auto _ : state) {
+    encode(hash, head.rows(), head.tokens, head.codes.data(), nullptr, nullptr,
+           head.scratch.data());
+    benchmark::ClobberMemory();
+  }
+  count_tokens(state, head.tokens);
+}
+
 void bandwidth_of_tokens(benchmark::State& state) {
   Head head(state.range(0));
   for (auto _ : state) {
@@ -227,6 +243,7 @@ const std::vector<std::int64_t> kGroupBits = {4, 8};
 
 BENCHMARK(copy_tokens)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(encode_tokens)->ArgNames({"tokens"})->ArgsProduct({kTokens});
+BENCHMARK(encode_tokens_bfloat16)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(bandwidth_of_tokens)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(encode_tokens_backward)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(accumulate_tokens)->ArgNames({"tokens", "w"})->ArgsProduct({kTokens, kGroupBits});

@@ -45,6 +45,7 @@ nn::HashFunction hash_function(const OperatorShape& shape, Bandwidth bandwidth,
   hash->anchor.copy_(support);
   hash->mvec.copy_(torch::exp(-distance / (2 * sigma.view({1, -1, 1, 1}))).mean(2, true));
   if (hash->sigma.defined()) hash->sigma.copy_(sigma);
+  hash->set_precision(shape.hash_precision);
   return hash;
 }
 
@@ -121,6 +122,11 @@ std::vector<std::string> operator_names() {
   std::vector<std::string> names;
   for (const auto& [name, attend] : contenders()) names.push_back(name);
   return names;
+}
+
+double share_changed_by_bfloat16(const OperatorShape& shape) {
+  const Inputs inputs = make_inputs(shape);
+  return inputs.frozen->share_changed_by_bfloat16(torch::cat({inputs.q, inputs.k}, 2));
 }
 
 std::vector<Measurement> measure_operators(const OperatorShape& shape, Pass pass,

@@ -18,6 +18,7 @@ struct OperatorShape {
   std::int64_t bits = 16;
   std::int64_t supports = 25;
   std::int64_t group_bits = 8;
+  kernels::Precision hash_precision = kernels::Precision::kFloat32;  ///< of `eco`, forward only
 };
 
 /// Which run of an operator is measured.
@@ -32,6 +33,10 @@ struct Measurement {
   Timing timing;                 ///< seconds a run
   std::int64_t extra_bytes = 0;  ///< peak beyond the inputs, results included
 };
+
+/// Share of the bits of the codes of `measure_operators`' queries and keys that bfloat16 changes.
+/// Throws InputError where this machine does not hash in bfloat16.
+double share_changed_by_bfloat16(const OperatorShape& shape);
 
 /// Names of the contenders in the order in which they are measured; the first is the yardstick,
 /// `softmax`: LibTorch's scaled_dot_product_attention. `libtorch official` is the authors'

@@ -10,6 +10,8 @@
 #include "ecoformer/base/error.h"
 #include "ecoformer/io/safetensors.h"
 #include "ecoformer/nn/attention.h"
+#include "hash_precision.h"
+#include "progress.h"
 
 namespace ecoformer::cli {
 namespace {
@@ -21,6 +23,7 @@ struct Options {
   std::string bandwidth = "frozen";
   double beta = 0.5;
   std::int64_t group_bits = 8;
+  kernels::Precision hash_precision = kernels::Precision::kFloat32;
 };
 
 /// How far a support may be from unit length; the kernels rely on |s| = 1.
@@ -118,6 +121,14 @@ void run(const Options& options) {
   const Inputs inputs = read_inputs(options);
   const bool tied = inputs.q.is_same(inputs.k);
   const std::int64_t bits = inputs.hash->options().bits;
+  inputs.hash->set_precision(options.hash_precision);
+  if (options.hash_precision == kernels::Precision::kBfloat16) {
+    const torch::Tensor both = tied ? inputs.q : torch::cat({inputs.q, inputs.k}, 2);
+    const torch::Tensor real =
+        tied || !inputs.mask.defined() ? inputs.mask : torch::cat({inputs.mask, inputs.mask}, 1);
+    log_line(fmt::format("bfloat16 changes {:.2f} % of the bits of the codes",
+                         100 * inputs.hash->share_changed_by_bfloat16(both, real)));
+  }
 
   const torch::Tensor query_codes = inputs.hash->encode(inputs.q, inputs.mask);
   const torch::Tensor key_codes = tied ? query_codes : inputs.hash->encode(inputs.k, inputs.mask);
@@ -157,6 +168,7 @@ void add_attend(CLI::App& app) {
       ->add_option("--group-bits", options->group_bits,
                    "Bits of a table's index; changes exponential only")
       ->check(CLI::IsMember({4, 8}));
+  add_hash_precision_option(*command, options->hash_precision);
   command->callback([options] { run(*options); });
 }
 

@@ -15,6 +15,7 @@
 #include "command.h"
 #include "ecoformer/base/error.h"
 #include "ecoformer/kernels/targets.h"
+#include "hash_precision.h"
 #include "plot.h"
 #include "progress.h"
 #include "report.h"
@@ -41,6 +42,7 @@ nlohmann::ordered_json row_of(const bench::OperatorShape& shape, const bench::Me
           {"heads", shape.heads},
           {"threads", at::get_num_threads()},
           {"isa", kernels::active_target()},
+          {"hash_precision", to_string(shape.hash_precision)},
           {"name", m.name},
           {"latency_ms", 1e3 * seconds},
           {"spread", m.timing.spread},
@@ -79,6 +81,10 @@ void run_operators(const Options& options, bench::Pass pass) {
     }
     add_ratios(rows, "speedup", "softmax");
     add_ratios(rows, "speedup_over_libtorch_official", "libtorch official");
+    if (shape.hash_precision == kernels::Precision::kBfloat16) {
+      log_line(fmt::format("bfloat16 changes {:.2f} % of the bits of the codes",
+                           100 * bench::share_changed_by_bfloat16(shape)));
+    }
     for (auto& row : rows) {
       const std::string name = row["name"];
       nanoseconds[name].push_back(row["ns_per_token_head"]);
@@ -154,6 +160,9 @@ void add_operators(CLI::App& bench, const std::string& name, const std::string& 
                    "Contenders, separated by commas; speedup is over softmax")
       ->delimiter(',')
       ->check(one_of(bench::operator_names()));
+  if (pass == bench::Pass::kForward) {
+    add_hash_precision_option(*command, options->shape.hash_precision);
+  }
   command->add_option("--plot", options->plot, "SVG file for a log-log plot, drawn by gnuplot");
   command->callback([options, pass] { run_operators(*options, pass); });
 }

@@ -19,6 +19,7 @@
 #include "ecoformer/kernels/targets.h"
 #include "ecoformer/models/architecture.h"
 #include "ecoformer/models/pyramid.h"
+#include "hash_precision.h"
 #include "model_options.h"
 #include "open_model.h"
 #include "progress.h"
@@ -35,6 +36,7 @@ struct Options {
   std::vector<std::int64_t> image_sizes{224};
   std::vector<std::int64_t> batches{1};
   std::string dtype = "float32";
+  kernels::Precision hash_precision = kernels::Precision::kFloat32;
   double seconds = 10;
   Format format = Format::kTable;
 };
@@ -56,6 +58,7 @@ std::shared_ptr<models::Classifier> build(const Options& options, const std::str
   train::learn_hashes(*model, {.inputs = random_images(1, 224)},
                       {.iterations = 0, .query_sample = 256}, /*only_unlearned=*/false);
   set_dtype(*model, options.dtype);
+  set_hash_precision(*model, options.hash_precision);
   return model;
 }
 
@@ -86,6 +89,7 @@ void run(const Options& options) {
                     {"threads", at::get_num_threads()},
                     {"isa", kernels::active_target()},
                     {"dtype", options.dtype},
+                    {"hash_precision", to_string(options.hash_precision)},
                     {"latency_ms", 1e3 * seconds},
                     {"spread", timings[i].spread},
                     {"images_per_s", static_cast<double>(batch) / seconds},
@@ -121,6 +125,7 @@ void add_bench_model(CLI::App& bench) {
   command->add_option("--seconds", options->seconds, "Time for a size; never fewer than 3 rounds")
       ->check(CLI::Range(0.0, 1e6));
   add_dtype_option(*command, options->dtype);
+  add_hash_precision_option(*command, options->hash_precision);
   add_eco_options(*command, options->eco);
   add_format_option(*command, options->format);
   command->callback([options] { run(*options); });

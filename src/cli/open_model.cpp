@@ -59,7 +59,7 @@ OpenedModel open_model(const std::string& path, const std::string& architecture)
 void add_dtype_option(CLI::App& command, std::string& dtype) {
   command
       .add_option("--dtype", dtype,
-                  "Of weights and activations; codes are made in float32 whatever it is")
+                  "Of weights and activations; codes are made as --hash-precision says")
       ->check(one_of({"float32", "bfloat16"}));
 }
 

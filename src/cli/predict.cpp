@@ -17,6 +17,7 @@
 #include "ecoformer/base/error.h"
 #include "ecoformer/data/image.h"
 #include "ecoformer/io/safetensors.h"
+#include "hash_precision.h"
 #include "open_model.h"
 #include "report.h"
 
@@ -35,6 +36,7 @@ struct Options {
   std::int64_t image_size = 0;
   std::string crop = kModelCrop;
   std::string dtype = "float32";
+  kernels::Precision hash_precision = kernels::Precision::kFloat32;
   std::string input;
   std::string output;
   Format format = Format::kTable;
@@ -181,6 +183,7 @@ void run(const Options& options) {
   OpenedModel opened = open_model(options.checkpoint, options.architecture);
   opened.model->eval();
   set_dtype(*opened.model, options.dtype);
+  set_hash_precision(*opened.model, options.hash_precision);
   const bool images = !opened.task || kind_of(*opened.task) == InputKind::kImages;
   if (images) {
     return stored ? predict_images(options, *opened.model) : predict_pictures(options, opened);
@@ -202,6 +205,7 @@ void add_predict(CLI::App& app) {
       ->required();
   add_architecture_option(*command, options->architecture);
   add_dtype_option(*command, options->dtype);
+  add_hash_precision_option(*command, options->hash_precision);
   command->add_option("text", options->texts,
                       "Texts to classify, or pictures (JPEG, PNG) for a vision model; with no text "
                       "and no file, lines of stdin");

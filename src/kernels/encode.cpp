@@ -2,6 +2,10 @@
 
 #include "ecoformer/kernels/encode.h"
 
+#include <algorithm>
+
+#include "ecoformer/kernels/targets.h"
+#include "kernels/amx.h"
 #include "kernels/encode_scratch.h"
 #include "kernels/simd.h"
 
@@ -9,22 +13,34 @@
 #define HWY_TARGET_INCLUDE "kernels/encode.cpp"
 #include "hwy/foreach_target.h"
 #include "kernels/encode-inl.h"
+#include "kernels/encode_bfloat16-inl.h"
 
 #if HWY_ONCE
 
 namespace ecoformer::kernels {
 
 HWY_EXPORT(encode);
+HWY_EXPORT(encode_bfloat16);
 HWY_EXPORT(mean_squared_distance);
 HWY_EXPORT(encode_backward);
 HWY_EXPORT(bandwidth_backward);
 
 std::int64_t encode_scratch_floats(int dim, int supports, int bits) {
-  return EncodeScratch::floats(dim, supports, bits);
+  const std::int64_t floats = EncodeScratch::floats(dim, supports, bits);
+  return has_amx() ? std::max(floats, TileScratch::floats(dim, supports, bits)) : floats;
+}
+
+bool has_bfloat16_encode() {
+  return has_amx() && active_target() == "avx3";
 }
 
 void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes, float* projection,
             Code* window, float* scratch) {
+  if (hash.precision == Precision::kBfloat16 && projection == nullptr && window == nullptr &&
+      has_amx()) {
+    HWY_DYNAMIC_DISPATCH(encode_bfloat16)(hash, x, tokens, codes, scratch);
+    return;
+  }
   HWY_DYNAMIC_DISPATCH(encode)(hash, x, tokens, codes, projection, window, scratch);
 }
 

@@ -34,6 +34,18 @@ UnitToken normalise(const float* x, int dim) {
   return unit;
 }
 
+/// The nearest bfloat16, the even one of two: the upper half of a float32.
+float to_bfloat16(float x) {
+  if (!std::isfinite(x)) return x;
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  return std::bit_cast<float>((bits + 0x7FFFU + (bits >> 16 & 1U)) & 0xFFFF0000U);
+}
+
+/// A factor of encode's products.
+double factor(Precision precision, double x) {
+  return precision == Precision::kBfloat16 ? to_bfloat16(static_cast<float>(x)) : x;
+}
+
 /// |x^ - s|^2 of two unit vectors.
 double square_distance(const std::vector<double>& x, const float* s) {
   double dot = 0;
@@ -53,18 +65,26 @@ double profile_at(CodeLayout layout, const Profile& profile, float bias, int g, 
 void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes, float* projection,
             Code* window) {
   const auto [dim, m, bits] = std::tuple(hash.dim, hash.supports, hash.bits);
-  std::vector<double> k(m);
+  std::vector<double> centered(m);
   for (std::int64_t n = 0; n < tokens; ++n) {
     const UnitToken unit = normalise(x[n], dim);
     for (int j = 0; j < m; ++j) {
-      k[j] = std::exp(-square_distance(unit.channels, hash.support + std::int64_t{j} * dim) /
-                      (2.0 * hash.bandwidth));
+      double dot = 0;
+      for (int d = 0; d < dim; ++d) {
+        dot += factor(hash.precision, x[n][d]) * unit.inverse_norm *
+               factor(hash.precision, hash.support[std::int64_t{j} * dim + d]);
+      }
+      // Rounded factors may make x^.s greater than 1.
+      const double k = std::exp(std::min(0.0, dot - 1) / hash.bandwidth);
+      centered[j] = factor(hash.precision, k - hash.mean[j]);
     }
     Code code = 0;
     Code inside = 0;
     for (int r = 0; r < bits; ++r) {
       double y = 0;
-      for (int j = 0; j < m; ++j) y += hash.weight[r * m + j] * (k[j] - hash.mean[j]);
+      for (int j = 0; j < m; ++j) {
+        y += factor(hash.precision, hash.weight[r * m + j]) * centered[j];
+      }
       if (y > 0) code |= Code{1} << r;
       if (std::abs(y) < 1) inside |= Code{1} << r;
       if (projection != nullptr) projection[n * bits + r] = static_cast<float>(y);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ecoformer/base/error.h"
+#include "ecoformer/kernels/targets.h"
 #include "nn/head_views.h"
 
 namespace ecoformer::nn {
@@ -29,12 +30,10 @@ HashOptions checked(const HashOptions& options) {
 }
 
 /// Runs the encode kernel over all samples and heads.
-void encode_all(const HashFunctionImpl& hash, const torch::Tensor& x, const torch::Tensor& mask,
-                torch::Tensor& codes, torch::Tensor* projection) {
-  const HashOptions& options = hash.options();
+void encode_all(const HashOptions& options, const HashState& state, const torch::Tensor& x,
+                const torch::Tensor& mask, torch::Tensor& codes, torch::Tensor* projection) {
   TORCH_CHECK(x.dim() == 4 && x.size(1) == options.heads && x.size(3) == options.dim,
               "encode: expected x [B, ", options.heads, ", N, ", options.dim, "], got ", x.sizes());
-  const HashState state = hash.state();
   const torch::Tensor tokens = as_rows(x.detach());
   const torch::Tensor real = mask.defined() ? mask.contiguous() : mask;
   const auto samples = x.size(0);
@@ -67,6 +66,14 @@ void encode_all(const HashFunctionImpl& hash, const torch::Tensor& x, const torc
   });
 }
 
+void require_bfloat16() {
+  if (kernels::has_bfloat16_encode()) return;
+  throw InputError(fmt::format(
+      "hash precision: expected a processor with AMX, and avx3 as the instruction set, for "
+      "bfloat16, got {}",
+      kernels::active_target()));
+}
+
 }  // namespace
 
 HashFunctionImpl::HashFunctionImpl(const HashOptions& options, std::uint64_t seed)
@@ -94,19 +101,40 @@ HashState HashFunctionImpl::state() const {
         "hint: learn the hash functions (HashLearner) or load a converted checkpoint");
   }
   return {as_rows(anchor).contiguous(), as_rows(mvec).contiguous(), as_rows(A).contiguous(),
-          sigma.defined() ? as_rows(sigma).contiguous() : sigma};
+          sigma.defined() ? as_rows(sigma).contiguous() : sigma, precision_};
+}
+
+void HashFunctionImpl::set_precision(kernels::Precision precision) {
+  if (precision == kernels::Precision::kBfloat16) require_bfloat16();
+  precision_ = precision;
+}
+
+double HashFunctionImpl::share_changed_by_bfloat16(const torch::Tensor& x,
+                                                   const torch::Tensor& mask) const {
+  require_bfloat16();
+  HashState state = this->state();
+  torch::Tensor exact, rounded;
+  state.precision = kernels::Precision::kFloat32;
+  encode_all(options_, state, x, mask, exact, nullptr);
+  state.precision = kernels::Precision::kBfloat16;
+  encode_all(options_, state, x, mask, rounded, nullptr);
+  return unpack_codes(exact, options_.bits)
+      .ne(unpack_codes(rounded, options_.bits))
+      .to(torch::kFloat64)
+      .mean()
+      .item<double>();
 }
 
 torch::Tensor HashFunctionImpl::encode(const torch::Tensor& x, const torch::Tensor& mask) const {
   torch::Tensor codes;
-  encode_all(*this, x, mask, codes, nullptr);
+  encode_all(options_, state(), x, mask, codes, nullptr);
   return codes;
 }
 
 torch::Tensor HashFunctionImpl::project(const torch::Tensor& x, const torch::Tensor& mask) const {
   torch::Tensor codes;
   torch::Tensor projection;
-  encode_all(*this, x, mask, codes, &projection);
+  encode_all(options_, state(), x, mask, codes, &projection);
   return projection;
 }
 

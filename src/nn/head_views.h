@@ -42,7 +42,8 @@ inline kernels::HashView hash_view(const HashState& hash, std::int64_t h, float 
           .support = hash.support.const_data_ptr<float>() + h * supports * dim,
           .mean = hash.mean.const_data_ptr<float>() + h * supports,
           .weight = hash.weight.const_data_ptr<float>() + h * bits * supports,
-          .bandwidth = bandwidth};
+          .bandwidth = bandwidth,
+          .precision = hash.precision};
 }
 
 }  // namespace ecoformer::nn

@@ -7,6 +7,7 @@
 
 #include "cli/program.h"
 #include "ecoformer/io/safetensors.h"
+#include "ecoformer/kernels/encode.h"
 
 namespace ecoformer::cli_test {
 namespace {
@@ -53,6 +54,34 @@ TEST_P(AttendFixture, EqualsTheAuthorsCode) {
 INSTANTIATE_TEST_SUITE_P(Authors, AttendFixture,
                          ::testing::Values("attention_b1_h5_n196_d32", "attention_b2_h1_n64_d32",
                                            "attention_b2_h4_n50_d64", "attention_b3_h2_n197_d16"));
+
+TEST(Attend, HashPrecisionReportsWhatItChanges) {
+  const Folder folder;
+  const std::string path = std::string(ECO_FIXTURES) + "/attention_b1_h5_n196_d32.safetensors";
+  const auto attend = [&](const std::string& precision) {
+    return run({"attend", "--input", path, "--output", folder / (precision + ".safetensors"),
+                "--semantics", "official", "--bandwidth", "per_input", "--hash-precision",
+                precision});
+  };
+  const Outcome exact = attend("float32");
+  ASSERT_EQ(exact.code, 0) << exact.err;
+  EXPECT_EQ(exact.err.find("bfloat16"), std::string::npos) << exact.err;
+  const Outcome rounded = attend("bfloat16");
+  if (!kernels::has_bfloat16_encode()) {
+    EXPECT_EQ(rounded.code, 2);
+    EXPECT_NE(rounded.err.find("AMX"), std::string::npos) << rounded.err;
+    EXPECT_FALSE(std::filesystem::exists(folder / "bfloat16.safetensors"));
+    return;
+  }
+  ASSERT_EQ(rounded.code, 0) << rounded.err;
+  EXPECT_NE(rounded.err.find("bfloat16 changes 0."), std::string::npos) << rounded.err;
+  const auto codes = [&](const char* name) {
+    return io::read_safetensors(folder / name).tensors.at("codes");
+  };
+  const torch::Tensor differ = codes("float32.safetensors").ne(codes("bfloat16.safetensors"));
+  EXPECT_GT(differ.sum().item<std::int64_t>(), 0);
+  EXPECT_LT(differ.to(torch::kDouble).mean().item<double>(), 0.01);
+}
 
 TEST(Attend, SeparateQueriesAndKeysGiveBothCodes) {
   const Folder folder;

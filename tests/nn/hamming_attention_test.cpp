@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "ecoformer/base/error.h"
 #include "nn/toy.h"
 
 namespace ecoformer::nn {
@@ -271,6 +272,39 @@ TEST(HammingAttention, HalfPrecisionInputsAreComputedInFloat32) {
     out.to(torch::kFloat32).sum().backward();
     EXPECT_EQ(half.q.grad().scalar_type(), dtype);
   }
+}
+
+TEST(HammingAttention, HashesInBfloat16WhereTheMachineDoes) {
+  constexpr auto kBfloat16 = kernels::Precision::kBfloat16;
+  const Toy toy(/*samples=*/2, /*heads=*/2, /*tokens=*/700, /*dim=*/32);
+  if (!kernels::has_bfloat16_encode()) {
+    EXPECT_THROW(toy.hash->set_precision(kBfloat16), InputError);
+    EXPECT_THROW(toy.hash->share_changed_by_bfloat16(toy.q), InputError);
+    return;
+  }
+  const Tensor codes = toy.hash->encode(toy.q), out = toy.attend(Semantics::kPaper);
+  const double share = toy.hash->share_changed_by_bfloat16(toy.q);
+  EXPECT_TRUE(toy.hash->encode(toy.q).equal(codes)) << "asking must not set";
+  toy.hash->set_precision(kBfloat16);
+  const Tensor rounded = toy.hash->encode(toy.q);
+  const double found = unpack_codes(codes, 13)
+                           .ne(unpack_codes(rounded, 13))
+                           .to(torch::kFloat64)
+                           .mean()
+                           .item<double>();
+  EXPECT_DOUBLE_EQ(share, found);
+  EXPECT_GT(share, 0);
+  EXPECT_LT(share, 0.01);
+  // A code that differs in one bit changes a weight by 2 of at least 3; few do, of 700.
+  const Tensor approximate = toy.attend(Semantics::kPaper);
+  EXPECT_FALSE(approximate.equal(out));
+  EXPECT_LT((approximate - out).abs().max().item<double>(), 0.1);
+
+  // Learning needs projections, which are float32: same bits as without the option.
+  Toy learning = toy;
+  learning.q = toy.q.clone().requires_grad_();
+  EXPECT_TRUE(learning.attend(Semantics::kPaper).equal(out));
+  EXPECT_TRUE(toy.hash->project(toy.q).gt(0).equal(unpack_codes(codes, 13).gt(0)));
 }
 
 TEST(HammingAttention, BetaGradientAgreesWithFiniteDifferences) {

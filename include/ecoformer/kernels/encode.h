@@ -13,6 +13,14 @@
 
 namespace ecoformer::kernels {
 
+/// The factors of `encode`'s products. Sums, norms and exponentials are float32 either way.
+enum class Precision {
+  kFloat32,
+  /// Tokens, supports, weights and k - mu rounded to 8 bits of mantissa. Faster; about one bit of a
+  /// code in a thousand changes, where y is near 0.
+  kBfloat16,
+};
+
 /// The state of one head's hash function; all arrays contiguous float32.
 struct HashView {
   int dim;               ///< D, channels of a token
@@ -22,7 +30,14 @@ struct HashView {
   const float* mean;     ///< [m], mu_j, the mean kernel value of each support
   const float* weight;   ///< [b, m], A
   float bandwidth;       ///< sigma > 0
+  /// kBfloat16 acts where has_bfloat16_encode() holds and codes alone are asked for, without
+  /// projection or window.
+  Precision precision = Precision::kFloat32;
 };
+
+/// Whether `encode` has kBfloat16 now: on avx3, on a processor with AMX, under a system that lets
+/// programs use it.
+bool has_bfloat16_encode();
 
 /// Floats of scratch that each function below needs for a hash of this shape. Any alignment will
 /// do.

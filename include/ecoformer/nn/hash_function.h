@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "ecoformer/kernels/encode.h"
 #include "ecoformer/nn/attention_options.h"
 
 namespace ecoformer::nn {
@@ -26,6 +27,7 @@ struct HashState {
   torch::Tensor mean;       ///< [1, H, 1, m], mean kernel value of each support
   torch::Tensor weight;     ///< [H, b, m]
   torch::Tensor bandwidth;  ///< [H]; undefined for Bandwidth::kPerInput
+  kernels::Precision precision = kernels::Precision::kFloat32;
 };
 
 /// One hash function a head, shared by queries and keys (paper, equation 10):
@@ -54,6 +56,14 @@ class HashFunctionImpl : public torch::nn::Module {
   /// The projections y, float32 [B, H, N, b], whose signs are the codes.
   torch::Tensor project(const torch::Tensor& x, const torch::Tensor& mask = {}) const;
 
+  /// The factors that codes are made of where no gradient is wanted; not part of the state. Throws
+  /// InputError for kBfloat16 where kernels::has_bfloat16_encode() does not hold.
+  void set_precision(kernels::Precision precision);
+
+  /// Share of the bits of the codes of `x` and `mask`, as for `encode`, that kBfloat16 changes.
+  /// Throws as `set_precision`.
+  double share_changed_by_bfloat16(const torch::Tensor& x, const torch::Tensor& mask = {}) const;
+
   const HashOptions& options() const { return options_; }
 
   torch::Tensor A;       ///< [H, b, m]
@@ -63,6 +73,7 @@ class HashFunctionImpl : public torch::nn::Module {
 
  private:
   HashOptions options_;
+  kernels::Precision precision_ = kernels::Precision::kFloat32;
 };
 TORCH_MODULE(HashFunction);
 
