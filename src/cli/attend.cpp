@@ -118,7 +118,7 @@ Inputs read_inputs(const Options& options) {
 void run(const Options& options) {
   const torch::InferenceMode no_gradients;
   check_writable_file("--output", options.output);
-  const Inputs inputs = read_inputs(options);
+  Inputs inputs = read_inputs(options);
   const bool tied = inputs.q.is_same(inputs.k);
   const std::int64_t bits = inputs.hash->options().bits;
   inputs.hash->set_precision(options.hash_precision);

@@ -276,7 +276,7 @@ TEST(HammingAttention, HalfPrecisionInputsAreComputedInFloat32) {
 
 TEST(HammingAttention, HashesInBfloat16WhereTheMachineDoes) {
   constexpr auto kBfloat16 = kernels::Precision::kBfloat16;
-  const Toy toy(/*samples=*/2, /*heads=*/2, /*tokens=*/700, /*dim=*/32);
+  Toy toy(/*samples=*/2, /*heads=*/2, /*tokens=*/700, /*dim=*/32);
   if (!kernels::has_bfloat16_encode()) {
     EXPECT_THROW(toy.hash->set_precision(kBfloat16), InputError);
     EXPECT_THROW(toy.hash->share_changed_by_bfloat16(toy.q), InputError);
