@@ -53,9 +53,9 @@ struct Head {
       : tokens(token_count),
         layout{kBits, group_bits},
         x(normal_floats(tokens * kDim, 1)),
-        support(normal_floats(kSupports * kDim, 2)),
+        support(normal_floats(std::size_t{kSupports} * kDim, 2)),
         mean(kSupports, 0.4F),
-        weight(normal_floats(kBits * kSupports, 3)),
+        weight(normal_floats(std::size_t{kBits} * kSupports, 3)),
         scratch(encode_scratch_floats(kDim, kSupports, kBits)),
         codes(tokens),
         values(layout.total_rows() * kDim, 1.0F),
@@ -95,7 +95,7 @@ void count_tokens(benchmark::State& state, std::int64_t tokens) {
 
 void encode_tokens(benchmark::State& state) {
   Head head(state.range(0));
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     encode(head.hash(), head.rows(), head.tokens, head.codes.data(), nullptr, nullptr,
            head.scratch.data());
     benchmark::ClobberMemory();
@@ -111,7 +111,7 @@ void encode_tokens_bfloat16(benchmark::State& state) {
   Head head(state.range(0));
   HashView hash = head.hash();
   hash.precision = Precision::kBfloat16;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     encode(hash, head.rows(), head.tokens, head.codes.data(), nullptr, nullptr,
            head.scratch.data());
     benchmark::ClobberMemory();
@@ -121,7 +121,7 @@ void encode_tokens_bfloat16(benchmark::State& state) {
 
 void bandwidth_of_tokens(benchmark::State& state) {
   Head head(state.range(0));
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     benchmark::DoNotOptimize(mean_squared_distance(head.support.data(), kSupports, kDim,
                                                    head.rows(), head.tokens, nullptr,
                                                    head.scratch.data()));
@@ -132,7 +132,7 @@ void bandwidth_of_tokens(benchmark::State& state) {
 void encode_tokens_backward(benchmark::State& state) {
   Head head(state.range(0));
   const std::vector<Code> window(head.tokens, ~Code{0});
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     benchmark::DoNotOptimize(encode_backward(head.hash(), head.rows(), head.tokens, window.data(),
                                              head.bit_grad.data(), head.out_rows(),
                                              head.scratch.data()));
@@ -142,7 +142,7 @@ void encode_tokens_backward(benchmark::State& state) {
 
 void accumulate_tokens(benchmark::State& state) {
   Head head(state.range(0), static_cast<int>(state.range(1)));
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     accumulate(head.layout, head.codes.data(), nullptr, head.rows(), nullptr, head.tokens, kDim,
                head.table());
     benchmark::ClobberMemory();
@@ -152,7 +152,7 @@ void accumulate_tokens(benchmark::State& state) {
 
 void gather_tokens(benchmark::State& state) {
   Head head(state.range(0), static_cast<int>(state.range(1)));
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     gather(head.layout, head.codes.data(), nullptr, head.table(), 0, head.rows(), head.tokens, kDim,
            head.out_rows(), nullptr);
     benchmark::ClobberMemory();
@@ -163,7 +163,7 @@ void gather_tokens(benchmark::State& state) {
 /// The yardstick of the passes over tables: what they must at least read and write.
 void copy_tokens(benchmark::State& state) {
   Head head(state.range(0));
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     std::memcpy(head.out.data(), head.x.data(), head.x.size() * sizeof(float));
     benchmark::ClobberMemory();
   }
@@ -172,7 +172,7 @@ void copy_tokens(benchmark::State& state) {
 
 void bit_gradient_tokens(benchmark::State& state) {
   Head head(state.range(0), static_cast<int>(state.range(1)));
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     bit_gradient(head.layout, head.codes.data(), nullptr, head.rows(), nullptr, head.table(),
                  head.tokens, kDim, head.bit_grad.data());
     benchmark::ClobberMemory();
@@ -185,7 +185,7 @@ void mix_table(benchmark::State& state, const Profile& profile) {
   Head head(0, static_cast<int>(state.range(0)));
   const Floats values = head.values;
   const Floats weights = head.weights;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     head.values = values;
     head.weights = weights;
     mix(head.layout, profile, kDim, head.table());
@@ -199,7 +199,7 @@ void mix_table_with_derivative(benchmark::State& state) {
   const Floats weights = head.weights;
   Floats value_slopes(values.size());
   Floats weight_slopes(weights.size());
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     head.values = values;
     head.weights = weights;
     mix_with_derivative(head.layout, exponential_profile(1), kDim, head.table(),
@@ -211,7 +211,7 @@ void mix_table_with_derivative(benchmark::State& state) {
 /// Attention without the hash by tables, cleared, accumulated, mixed and gathered, ...
 void attend_by_tables(benchmark::State& state, const Profile& profile) {
   Head head(state.range(0), static_cast<int>(state.range(1)));
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     std::fill(head.values.begin(), head.values.end(), 0.0F);
     std::fill(head.weights.begin(), head.weights.end(), 0.0F);
     accumulate(head.layout, head.codes.data(), nullptr, head.rows(), nullptr, head.tokens, kDim,
@@ -228,7 +228,7 @@ void attend_by_tables(benchmark::State& state, const Profile& profile) {
 void attend_by_pairs(benchmark::State& state, const Profile& profile) {
   Head head(state.range(0), static_cast<int>(state.range(1)));
   Floats weights(head.tokens);
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     attend_pairs(head.layout, profile, head.codes.data(), nullptr, head.tokens, head.codes.data(),
                  nullptr, head.tokens, head.rows(), head.rows(), kDim, head.out_rows(), nullptr,
                  weights.data());

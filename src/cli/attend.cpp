@@ -49,7 +49,7 @@ torch::Tensor take_finite(const io::TensorFile& file, const std::string& name,
 
 torch::Tensor take_mask(const io::TensorFile& file, std::int64_t batch, std::int64_t tokens) {
   if (file.tensors.find("mask") == file.tensors.end()) return {};
-  const torch::Tensor mask = io::take(file, "mask", torch::kBool, {{batch, tokens}});
+  torch::Tensor mask = io::take(file, "mask", torch::kBool, {{batch, tokens}});
   const torch::Tensor empty = mask.any(1).logical_not();
   if (empty.any().item<bool>()) {
     throw InputError(
