@@ -138,7 +138,7 @@ void write_logits(const Options& options, std::int64_t count, std::int64_t class
 
 /// The tensor `input` of a file, finite and of the given shape.
 torch::Tensor stored_input(const io::TensorFile& file, const std::vector<std::int64_t>& shape) {
-  const torch::Tensor input = io::take(file, "input", std::nullopt, shape);
+  torch::Tensor input = io::take(file, "input", std::nullopt, shape);
   if (input.is_floating_point()) check_finite(file, "input", input);
   return input;
 }

@@ -45,9 +45,9 @@ std::vector<Shape> shapes() {
 /// A random hash function with all memory between guards.
 struct Hash {
   Hash(const Shape& shape, Random& random)
-      : support(shape.supports * shape.dim),
+      : support(std::int64_t{shape.supports} * shape.dim),
         mean(shape.supports),
-        weight(shape.bits * shape.supports),
+        weight(std::int64_t{shape.bits} * shape.supports),
         scratch(encode_scratch_floats(shape.dim, shape.supports, shape.bits), kNan),
         view{.dim = shape.dim,
              .supports = shape.supports,
@@ -58,7 +58,7 @@ struct Hash {
              .bandwidth = 0.9F} {
     for (int j = 0; j < shape.supports; ++j) {
       double square = 0;
-      float* s = support.data() + j * shape.dim;
+      float* s = support.data() + std::int64_t{j} * shape.dim;
       for (int d = 0; d < shape.dim; ++d) {
         s[d] = random.normal();
         square += static_cast<double>(s[d]) * s[d];
@@ -400,7 +400,7 @@ TEST_P(EncodeTest, BackwardIsTheDerivativeOfTheProjectionInsideTheWindow) {
         if ((window[n] >> r & 1) == 0) continue;
         for (int j = 0; j < shape.supports; ++j) {
           const double distance =
-              square_distance(unit(tokens[n]), hash.view.support + j * shape.dim);
+              square_distance(unit(tokens[n]), hash.view.support + std::int64_t{j} * shape.dim);
           sum += code_grad[n * shape.bits + r] * hash.weight[r * shape.supports + j] *
                  (std::exp(-distance / (2 * sigma)) - hash.mean[j]);
         }
@@ -435,7 +435,7 @@ TEST_P(EncodeTest, BandwidthBackwardIsTheDerivativeOfTheMeanDistance) {
     for (std::int64_t n = 0; n < shape.tokens; ++n) {
       if (mask[n] == 0) continue;
       for (int j = 0; j < shape.supports; ++j) {
-        sum += square_distance(unit(tokens[n]), hash.view.support + j * shape.dim);
+        sum += square_distance(unit(tokens[n]), hash.view.support + std::int64_t{j} * shape.dim);
       }
     }
     return 2 * sum / (4 * shape.supports);

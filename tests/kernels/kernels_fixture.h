@@ -107,7 +107,7 @@ class Random {
   /// multiplication by sqrt(3) / 65536 all is exact, so every machine draws the same floats, which
   /// std::normal_distribution does not promise.
   float normal() {
-    std::int64_t sum = -2 * 0xFFFF;
+    std::int64_t sum = std::int64_t{-2} * 0xFFFF;
     for (int i = 0; i < 2; ++i) {
       const std::uint32_t draw = generator_();
       sum += (draw >> 16) + (draw & 0xFFFF);

@@ -16,8 +16,8 @@ namespace ecoformer::kernels {
 /// The factors of `encode`'s products. Sums, norms and exponentials are float32 either way.
 enum class Precision {
   kFloat32,
-  /// Tokens, supports, weights and k - mu rounded to 8 bits of mantissa. Faster; about one bit of a
-  /// code in a thousand changes, where y is near 0.
+  /// Tokens, supports, weights and k - mu rounded to 8 bits of mantissa. Faster; a few bits of the
+  /// codes in a thousand change, where y is near 0.
   kBfloat16,
 };
 
