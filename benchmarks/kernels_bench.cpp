@@ -93,24 +93,14 @@ void count_tokens(benchmark::State& state, std::int64_t tokens) {
       static_cast<double>(items), benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
-void encode_tokens(benchmark::State& state) {
-  Head head(state.range(0));
-  while (state.KeepRunning()) {
-    encode(head.hash(), head.rows(), head.tokens, head.codes.data(), nullptr, nullptr,
-           head.scratch.data());
-    benchmark::ClobberMemory();
-  }
-  count_tokens(state, head.tokens);
-}
-
-void encode_tokens_bfloat16(benchmark::State& state) {
-  if (!has_bfloat16_encode()) {
+void encode_tokens(benchmark::State& state, Precision precision) {
+  if (precision == Precision::kBfloat16 && !has_bfloat16_encode()) {
     state.SkipWithError("no AMX here");
     return;
   }
   Head head(state.range(0));
   HashView hash = head.hash();
-  hash.precision = Precision::kBfloat16;
+  hash.precision = precision;
   while (state.KeepRunning()) {
     encode(hash, head.rows(), head.tokens, head.codes.data(), nullptr, nullptr,
            head.scratch.data());
@@ -242,8 +232,12 @@ const std::vector<std::int64_t> kTokens = {196, 3136, 65536};
 const std::vector<std::int64_t> kGroupBits = {4, 8};
 
 BENCHMARK(copy_tokens)->ArgNames({"tokens"})->ArgsProduct({kTokens});
-BENCHMARK(encode_tokens)->ArgNames({"tokens"})->ArgsProduct({kTokens});
-BENCHMARK(encode_tokens_bfloat16)->ArgNames({"tokens"})->ArgsProduct({kTokens});
+BENCHMARK_CAPTURE(encode_tokens, float32, Precision::kFloat32)
+    ->ArgNames({"tokens"})
+    ->ArgsProduct({kTokens});
+BENCHMARK_CAPTURE(encode_tokens, bfloat16, Precision::kBfloat16)
+    ->ArgNames({"tokens"})
+    ->ArgsProduct({kTokens});
 BENCHMARK(bandwidth_of_tokens)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(encode_tokens_backward)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(accumulate_tokens)->ArgNames({"tokens", "w"})->ArgsProduct({kTokens, kGroupBits});

@@ -9,7 +9,7 @@ namespace ecoformer::kernels {
 /// Tokens of the largest tile: two of the widest vectors.
 constexpr int kMaxTile = 32;
 
-/// Arrays [rows][kMaxTile], each aligned to kMaxTile floats.
+/// Room for arrays [rows][kMaxTile], each aligned to kMaxTile floats.
 struct EncodeScratch {
   float* channels;       ///< [D], the tile's tokens
   float* channels_grad;  ///< [D]

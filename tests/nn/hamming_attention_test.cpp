@@ -295,7 +295,8 @@ TEST(HammingAttention, HashesInBfloat16WhereTheMachineDoes) {
   EXPECT_DOUBLE_EQ(share, found);
   EXPECT_GT(share, 0);
   EXPECT_LT(share, 0.01);
-  // A code that differs in one bit changes a weight by 2 of at least 3; few do, of 700.
+  // A query whose code differs in one bit changes its weights by 2, of 16 on the mean: an output,
+  // the mean of 700 values of variance 1, by about 2 / 16 / sqrt(700) = 0.005. 0.1 is 20 of those.
   const Tensor approximate = toy.attend(Semantics::kPaper);
   EXPECT_FALSE(approximate.equal(out));
   EXPECT_LT((approximate - out).abs().max().item<double>(), 0.1);
