@@ -150,6 +150,19 @@ void gather_tokens(benchmark::State& state) {
   count_tokens(state, head.tokens);
 }
 
+void gather_tokens_backward(benchmark::State& state) {
+  Head head(state.range(0));
+  const Floats inverse_weights(head.tokens, 0.5F);
+  Floats values_grad(head.x.size());
+  Floats weight_grad(head.tokens);
+  while (state.KeepRunning()) {
+    gather_backward(head.rows(), head.out_rows(), inverse_weights.data(), head.tokens, kDim,
+                    {values_grad.data(), kDim}, weight_grad.data());
+    benchmark::ClobberMemory();
+  }
+  count_tokens(state, head.tokens);
+}
+
 /// The yardstick of the passes over tables: what they must at least read and write.
 void copy_tokens(benchmark::State& state) {
   Head head(state.range(0));
@@ -160,11 +173,12 @@ void copy_tokens(benchmark::State& state) {
   count_tokens(state, head.tokens);
 }
 
-void bit_gradient_tokens(benchmark::State& state) {
+void bit_gradient_tokens(benchmark::State& state, Profile::Kind kind) {
   Head head(state.range(0), static_cast<int>(state.range(1)));
+  Floats steps(std::size_t{kBits} * (kDim + 1));
   while (state.KeepRunning()) {
-    bit_gradient(head.layout, head.codes.data(), nullptr, head.rows(), nullptr, head.table(),
-                 head.tokens, kDim, head.bit_grad.data());
+    bit_gradient(head.layout, kind, head.codes.data(), nullptr, head.rows(), nullptr, head.table(),
+                 head.tokens, kDim, head.bit_grad.data(), steps.data());
     benchmark::ClobberMemory();
   }
   count_tokens(state, head.tokens);
@@ -242,7 +256,13 @@ BENCHMARK(bandwidth_of_tokens)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(encode_tokens_backward)->ArgNames({"tokens"})->ArgsProduct({kTokens});
 BENCHMARK(accumulate_tokens)->ArgNames({"tokens", "w"})->ArgsProduct({kTokens, kGroupBits});
 BENCHMARK(gather_tokens)->ArgNames({"tokens", "w"})->ArgsProduct({kTokens, kGroupBits});
-BENCHMARK(bit_gradient_tokens)->ArgNames({"tokens", "w"})->ArgsProduct({kTokens, kGroupBits});
+BENCHMARK(gather_tokens_backward)->ArgNames({"tokens"})->ArgsProduct({kTokens});
+BENCHMARK_CAPTURE(bit_gradient_tokens, linear, Profile::Kind::kLinear)
+    ->ArgNames({"tokens", "w"})
+    ->ArgsProduct({kTokens, kGroupBits});
+BENCHMARK_CAPTURE(bit_gradient_tokens, exponential, Profile::Kind::kExponential)
+    ->ArgNames({"tokens", "w"})
+    ->ArgsProduct({kTokens, kGroupBits});
 BENCHMARK_CAPTURE(attend_by_tables, linear, paper_profile(kBits))
     ->ArgNames({"tokens", "w"})
     ->ArgsProduct({kFewTokens, {4}});

@@ -13,7 +13,7 @@ struct Timing {
 };
 
 /// Times every task in turn, round after round, so that whatever disturbs the machine disturbs all
-/// of them. A sample is the mean over as many runs as last a millisecond or more. Rounds end after
+/// of them. A sample is the mean over as many runs as last 20 ms or more. Rounds end after
 /// `seconds` in all, but not before the third.
 std::vector<Timing> time_in_turn(const std::vector<std::function<void()>>& tasks, double seconds);
 

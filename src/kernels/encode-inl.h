@@ -12,8 +12,10 @@
 #include <cstdint>
 
 #include "ecoformer/kernels/encode.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "kernels/encode_scratch.h"
+#include "kernels/lanes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ecoformer::kernels {
@@ -177,6 +179,43 @@ HWY_NOINLINE void store_part(const float* in, Part part, int columns, Rows rows,
   }
 }
 
+/// Asks for the rows of the next tile, a line a call, while this one is computed. Asking for all at
+/// once would wait, as a core has only some dozen lines under way; and the processor by itself does
+/// not look beyond the end of a page, of which a tile of 32 tokens and channels takes one.
+class NextTile {
+ public:
+  /// The tile that follows the one of token `first`.
+  HWY_INLINE NextTile(ConstRows rows, int columns, std::int64_t first, std::int64_t tokens)
+      : stride_(rows.stride) {
+    const std::int64_t next = first + kTile < tokens ? first + kTile : tokens;
+    const std::int64_t count = tokens - next < kTile ? tokens - next : kTile;
+    line_ = rows[next];
+    row_end_ = line_ + (count > 0 ? columns : 0);
+    rows_behind_ = count > 0 ? count - 1 : 0;
+    skip_ = stride_ - (columns + kLine - 1) / kLine * kLine;
+  }
+
+  HWY_INLINE void operator()() {
+    if (line_ >= row_end_) {
+      if (rows_behind_ == 0) return;
+      --rows_behind_;
+      line_ += skip_;
+      row_end_ += stride_;
+    }
+    hwy::Prefetch(line_);
+    line_ += kLine;
+  }
+
+ private:
+  static constexpr std::int64_t kLine = 16;
+
+  const float* line_;
+  const float* row_end_;
+  std::int64_t stride_;
+  std::int64_t skip_;  ///< from behind a row's last line to the next row
+  std::int64_t rows_behind_;
+};
+
 /// sum_d a[d] b[d] in every lane. Four sums, of which each waits for its own additions only.
 HWY_INLINE VF dot(const float* a, const float* b, int dim) {
   VF sum[4] = {hn::Zero(kF32), hn::Zero(kF32), hn::Zero(kF32), hn::Zero(kF32)};
@@ -196,19 +235,16 @@ struct Norm {
   VF inverse;
 };
 
-HWY_INLINE Norm norm_of(const float* channels, int dim) {
-  const VF square = dot(channels, channels, dim);
-  const VF inverse = hn::Div(all(1), hn::Sqrt(square));
-  return {square, hn::IfThenZeroElse(hn::Eq(square, hn::Zero(kF32)), inverse)};
+/// 1 / |x| from |x|^2; 0 for 0.
+template <class D>
+HWY_INLINE hn::Vec<D> inverse_norm(D d, hn::Vec<D> square) {
+  const auto inverse = hn::Div(hn::Set(d, 1), hn::Sqrt(square));
+  return hn::IfThenZeroElse(hn::Eq(square, hn::Zero(d)), inverse);
 }
 
-/// Ones in the lanes whose token exists and counts, zeros elsewhere.
-HWY_INLINE hn::Mask<F32> counted_lanes(const std::uint8_t* mask, Part part) {
-  HWY_ALIGN float on[kLanes];
-  for (int t = 0; t < kLanes; ++t) {
-    on[t] = t < part.count && (mask == nullptr || mask[part.first + t] != 0) ? 1 : 0;
-  }
-  return hn::Ne(lanes(on, 0), hn::Zero(kF32));
+HWY_INLINE Norm norm_of(const float* channels, int dim) {
+  const VF square = dot(channels, channels, dim);
+  return {square, inverse_norm(kF32, square)};
 }
 
 // ---- Products ----
@@ -235,14 +271,16 @@ HWY_INLINE Matrix by_columns(const float* data, int rows, int columns) {
 constexpr int kMaxBlock = !HWY_ARCH_X86 || kVectors == 1 ? 8 : kLanes == kMaxTile / 2 ? 13 : 6;
 
 /// multiply for the rows first .. first + kRows - 1, their sums in registers.
-template <int kRows>
-HWY_INLINE void multiply_rows(Matrix w, int first, const float* in, const VF* start, float* out) {
+template <int kRows, class BeforeColumn>
+HWY_INLINE void multiply_rows(Matrix w, int first, const float* in, const VF* start, float* out,
+                              BeforeColumn& before_column) {
   VF sum[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) sum[r][v] = start[v];
   }
   const float* HWY_RESTRICT column = w.data + first * w.row_stride;
   for (int c = 0; c < w.columns; ++c, column += w.column_stride) {
+    before_column();
     VF x[kVectors];
     for (int v = 0; v < kVectors; ++v) x[v] = lanes(in + v * kLanes, c);
     for (int r = 0; r < kRows; ++r) {
@@ -255,32 +293,39 @@ HWY_INLINE void multiply_rows(Matrix w, int first, const float* in, const VF* st
   }
 }
 
-template <int kRows>
+template <int kRows, class BeforeColumn>
 HWY_INLINE void multiply_block(Matrix w, int rows, int first, const float* in, const VF* start,
-                               float* out) {
+                               float* out, BeforeColumn& before_column) {
   if (rows == kRows) {
-    multiply_rows<kRows>(w, first, in, start, out);
+    multiply_rows<kRows>(w, first, in, start, out, before_column);
   } else if constexpr (kRows > 1) {
-    multiply_block<kRows - 1>(w, rows, first, in, start, out);
+    multiply_block<kRows - 1>(w, rows, first, in, start, out, before_column);
   }
 }
 
+struct Nothing {
+  HWY_INLINE void operator()() const {}
+};
+
 /// out[r] = start + sum_c w[r, c] in[c] in every lane of the tile; `start` holds kVectors vectors.
-HWY_NOINLINE void multiply(Matrix w, const float* in, const VF* start, float* out) {
+template <class BeforeColumn = Nothing>
+HWY_NOINLINE void multiply(Matrix w, const float* in, const VF* start, float* out,
+                           BeforeColumn before_column = {}) {
   for (int first = 0; first < w.rows;) {
     const int rest = w.rows - first;
     const int blocks = (rest + kMaxBlock - 1) / kMaxBlock;
     const int rows = (rest + blocks - 1) / blocks;  // of even size, so that none is starved
-    multiply_block<kMaxBlock>(w, rows, first, in, start, out);
+    multiply_block<kMaxBlock>(w, rows, first, in, start, out, before_column);
     first += rows;
   }
 }
 
 /// The same from zero.
-HWY_INLINE void multiply(Matrix w, const float* in, float* out) {
+template <class BeforeColumn = Nothing>
+HWY_INLINE void multiply(Matrix w, const float* in, float* out, BeforeColumn before_column = {}) {
   VF zero[kVectors];
   for (auto& each : zero) each = hn::Zero(kF32);
-  multiply(w, in, zero, out);
+  multiply(w, in, zero, out, before_column);
 }
 
 // ---- Bits ----
@@ -423,7 +468,8 @@ void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes,
     }
     for (int v = 0; v < kVectors; ++v) norm[v] = norm_of(scratch.channels + v * kLanes, hash.dim);
 
-    multiply(by_rows(hash.support, hash.supports, hash.dim), scratch.channels, scratch.kernel);
+    multiply(by_rows(hash.support, hash.supports, hash.dim), scratch.channels, scratch.kernel,
+             NextTile(x, hash.dim, first, tokens));
     VF scale[kVectors], start[kVectors];
     for (int v = 0; v < kVectors; ++v) {
       scale[v] = hn::Mul(norm[v].inverse, sharpness);
@@ -455,30 +501,98 @@ void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes,
   }
 }
 
-float mean_squared_distance(const float* support, int supports, int dim, ConstRows x,
-                            std::int64_t tokens, const std::uint8_t* mask, float* memory) {
-  const EncodeScratch scratch(dim, supports, 0, memory);
-  float* unit_sum = scratch.channels_grad;
-  for (int d = 0; d < dim; ++d) set_lanes(unit_sum, d, hn::Zero(kF32));
-  std::int64_t counted = 0;
-  for (std::int64_t first = 0; first < tokens; first += kLanes) {
-    const Part part = part_at(first, tokens);
-    load_part(x, part, dim, scratch.channels, scratch.spare);
-    const Norm norm = norm_of(scratch.channels, dim);
-    const auto counts = counted_lanes(mask, part);
-    counted += static_cast<std::int64_t>(hn::CountTrue(kF32, counts));
-    for (int d = 0; d < dim; ++d) {
-      const VF unit = hn::Mul(lanes(scratch.channels, d), norm.inverse);
-      set_lanes(unit_sum, d, hn::Add(lanes(unit_sum, d), hn::IfThenElseZero(counts, unit)));
+/// sum_j s_j, to `sum` [D].
+HWY_INLINE void sum_supports(const float* support, int supports, int dim, float* sum) {
+  for_lanes(kF32, 0, dim, [&](auto d, std::int64_t i) HWY_ATTR {
+    auto total = hn::Zero(d);
+    for (int j = 0; j < supports; ++j) {
+      total = hn::Add(total, hn::LoadU(d, support + std::int64_t{j} * dim + i));
     }
+    hn::StoreU(total, d, sum + i);
+  });
+}
+
+/// Of each of four tokens, one a lane: |x|^2 and x.s.
+struct QuadProducts {
+  QuadVector square;
+  QuadVector along;
+};
+
+/// Those sums over channels i .. size - 1.
+template <class D>
+HWY_INLINE QuadProducts quad_products(D d, const float* const (&x)[kQuad], const float* s, int i,
+                                      int size) {
+  constexpr int kLanesOfD = static_cast<int>(hn::MaxLanes(d));
+  if constexpr (kLanesOfD < 4) {
+    HWY_ALIGN float square[kQuad] = {};
+    HWY_ALIGN float along[kQuad] = {};
+    for (; i < size; ++i) {
+      for (int k = 0; k < kQuad; ++k) {
+        square[k] += x[k][i] * x[k][i];
+        along[k] += x[k][i] * s[i];
+      }
+    }
+    return {hn::Load(kQuadTag, square), hn::Load(kQuadTag, along)};
+  } else {
+    hn::Vec<D> square[kQuad], along[kQuad];
+    for (int k = 0; k < kQuad; ++k) square[k] = along[k] = hn::Zero(d);
+    for (; i + kLanesOfD <= size; i += kLanesOfD) {
+      const auto direction = hn::LoadU(d, s + i);
+      for (int k = 0; k < kQuad; ++k) {
+        const auto channels = hn::LoadU(d, x[k] + i);
+        square[k] = hn::MulAdd(channels, channels, square[k]);
+        along[k] = hn::MulAdd(channels, direction, along[k]);
+      }
+    }
+    const QuadProducts sums = {sums_of_lanes(d, square), sums_of_lanes(d, along)};
+    if (i == size) return sums;
+    const QuadProducts rest = quad_products(hn::Half<D>(), x, s, i, size);
+    return {hn::Add(sums.square, rest.square), hn::Add(sums.along, rest.along)};
   }
+}
+
+/// |x|^2 and x.s of the tokens from n on; behind the last it is repeated.
+HWY_INLINE QuadProducts products_at(ConstRows x, std::int64_t n, std::int64_t tokens,
+                                    const float* s, int dim) {
+  const float* rows[kQuad];
+  for (int k = 0; k < kQuad; ++k) rows[k] = x[n + k < tokens ? n + k : tokens - 1];
+  return quad_products(kF32, rows, s, 0, dim);
+}
+
+/// Which of the tokens from n on exist and count.
+HWY_INLINE hn::Mask<Quad> counted_at(const std::uint8_t* mask, std::int64_t n,
+                                     std::int64_t tokens) {
+  const auto exist = hn::FirstN(kQuadTag, static_cast<std::size_t>(tokens - n));
+  if (mask == nullptr) return exist;
+  HWY_ALIGN float on[kQuad] = {};
+  for (int k = 0; k < kQuad && n + k < tokens; ++k) on[k] = mask[n + k];
+  return hn::And(exist, hn::Ne(hn::Load(kQuadTag, on), hn::Zero(kQuadTag)));
+}
+
+/// Tokens that count.
+HWY_INLINE std::int64_t count_tokens(const std::uint8_t* mask, std::int64_t tokens) {
+  if (mask == nullptr) return tokens;
+  std::int64_t count = 0;
+  for (std::int64_t n = 0; n < tokens; ++n) count += mask[n] != 0 ? 1 : 0;
+  return count;
+}
+
+float mean_squared_distance(const float* support, int supports, int any_dim, ConstRows x,
+                            std::int64_t tokens, const std::uint8_t* mask, float* memory) {
+  const std::int64_t counted = count_tokens(mask, tokens);
   if (counted == 0) return 0;
-  double dot = 0;
-  for (int d = 0; d < dim; ++d) {
-    double support_sum = 0;
-    for (int j = 0; j < supports; ++j) support_sum += support[j * dim + d];
-    dot += support_sum * sum_of_lanes(lanes(unit_sum, d));
-  }
+  float* support_sum = memory;
+  sum_supports(support, supports, any_dim, support_sum);
+  QuadVector sum = hn::Zero(kQuadTag);
+  with_dim(any_dim, [&](auto constant_dim) HWY_ATTR {
+    const int dim = constant_dim.or_else(any_dim);
+    for (std::int64_t n = 0; n < tokens; n += kQuad) {
+      const QuadProducts products = products_at(x, n, tokens, support_sum, dim);
+      const QuadVector along = hn::Mul(products.along, inverse_norm(kQuadTag, products.square));
+      sum = hn::Add(sum, hn::IfThenElseZero(counted_at(mask, n, tokens), along));
+    }
+  });
+  const double dot = hn::GetLane(hn::SumOfLanes(kQuadTag, sum));
   return static_cast<float>(2 - 2 * dot / (static_cast<double>(counted) * supports));
 }
 
@@ -533,32 +647,38 @@ float encode_backward(const HashView& hash, ConstRows x, std::int64_t tokens, co
   return static_cast<float>(sigma_grad);
 }
 
-void bandwidth_backward(const float* support, int supports, int dim, ConstRows x,
+void bandwidth_backward(const float* support, int supports, int any_dim, ConstRows x,
                         std::int64_t tokens, const std::uint8_t* mask, float bandwidth_grad,
                         Rows x_grad, float* memory) {
-  std::int64_t counted = 0;
-  for (std::int64_t n = 0; n < tokens; ++n) counted += mask == nullptr || mask[n] != 0 ? 1 : 0;
+  const std::int64_t counted = count_tokens(mask, tokens);
   if (counted == 0) return;
-  const EncodeScratch scratch(dim, supports, 0, memory);
-  const double scale = -2.0 * bandwidth_grad / (static_cast<double>(counted) * supports);
-  for (int d = 0; d < dim; ++d) {
-    double support_sum = 0;
-    for (int j = 0; j < supports; ++j) support_sum += support[j * dim + d];
-    set_lanes(scratch.unit_grad, d, all(static_cast<float>(scale * support_sum)));
-  }
-  for (std::int64_t first = 0; first < tokens; first += kLanes) {
-    const Part part = part_at(first, tokens);
-    load_part(x, part, dim, scratch.channels, scratch.spare);
-    const Norm norm = norm_of(scratch.channels, dim);
-    for (int d = 0; d < dim; ++d) set_lanes(scratch.channels_grad, d, lanes(scratch.unit_grad, d));
-    through_normalisation(scratch.channels, norm, dim, scratch.channels_grad);
-    transpose_back(scratch.channels_grad, dim, scratch.spare, dim);
-    for (int t = 0; t < part.count; ++t) {
-      if (mask != nullptr && mask[first + t] == 0) continue;
-      float* grad = x_grad[first + t];
-      for (int d = 0; d < dim; ++d) grad[d] += scratch.spare[t * dim + d];
+  float* support_sum = memory;
+  sum_supports(support, supports, any_dim, support_sum);
+  const QuadVector scale = hn::Set(
+      kQuadTag,
+      static_cast<float>(-2.0 * bandwidth_grad / (static_cast<double>(counted) * supports)));
+  with_dim(any_dim, [&](auto constant_dim) HWY_ATTR {
+    const int dim = constant_dim.or_else(any_dim);
+    for (std::int64_t n = 0; n < tokens; n += kQuad) {
+      const QuadProducts products = products_at(x, n, tokens, support_sum, dim);
+      const QuadVector inverse = inverse_norm(kQuadTag, products.square);
+      HWY_ALIGN float outer[kQuad];
+      HWY_ALIGN float radial[kQuad];
+      hn::Store(hn::Mul(scale, inverse), kQuadTag, outer);
+      hn::Store(hn::Mul(hn::Mul(products.along, inverse), inverse), kQuadTag, radial);
+      for (int k = 0; k < kQuad && n + k < tokens; ++k) {
+        if (mask != nullptr && mask[n + k] == 0) continue;
+        const float* token = x[n + k];
+        float* grad = x_grad[n + k];
+        for_lanes(kF32, 0, dim, [&](auto d, std::int64_t i) HWY_ATTR {
+          const auto tangent = hn::NegMulAdd(hn::Set(d, radial[k]), hn::LoadU(d, token + i),
+                                             hn::LoadU(d, support_sum + i));
+          const auto sum = hn::MulAdd(hn::Set(d, outer[k]), tangent, hn::LoadU(d, grad + i));
+          hn::StoreU(sum, d, grad + i);
+        });
+      }
     }
-  }
+  });
 }
 
 }  // namespace

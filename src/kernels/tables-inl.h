@@ -15,6 +15,7 @@
 
 #include "ecoformer/kernels/tables.h"
 #include "hwy/highway.h"
+#include "kernels/lanes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ecoformer::kernels {
@@ -30,44 +31,6 @@ constexpr int kMaxGroups = 16;
 
 HWY_INLINE bool counts(const std::uint8_t* mask, std::int64_t n) {
   return mask == nullptr || mask[n] != 0;
-}
-
-/// Calls body(tag, i) for floats i .. i + lanes(tag) - 1 until all of `size` are covered: vectors
-/// of `d`, then halves of it, so that nothing outside is touched.
-template <class D, class Body>
-HWY_INLINE void for_lanes(D d, std::int64_t i, std::int64_t size, const Body& body) {
-  constexpr std::int64_t kLanes = hn::MaxLanes(d);
-  for (; i + kLanes <= size; i += kLanes) body(d, i);
-  if constexpr (kLanes > 1) {
-    if (i < size) for_lanes(hn::Half<D>(), i, size, body);
-  }
-}
-
-/// The same for sums over lanes: calls body(tag, first, last) once a vector length, for the whole
-/// vectors of that length among the floats first .. last - 1.
-template <class D, class Body>
-HWY_INLINE void for_lane_runs(D d, std::int64_t first, std::int64_t size, const Body& body) {
-  constexpr std::int64_t kLanes = hn::MaxLanes(d);
-  const std::int64_t last = first + (size - first) / kLanes * kLanes;
-  if (first < last) body(d, first, last);
-  if constexpr (kLanes > 1) {
-    if (last < size) for_lane_runs(hn::Half<D>(), last, size, body);
-  }
-}
-
-template <int kValue>
-struct Constant {
-  /// The constant or, if that is 0, what is known at run time only.
-  static constexpr int or_else(int value) { return kValue != 0 ? kValue : value; }
-};
-
-/// Calls body(D) with a constant for the usual widths, so that loops over channels unroll.
-template <class Body>
-HWY_INLINE void with_dim(int dim, const Body& body) {
-  if (dim == 16) return body(Constant<16>());
-  if (dim == 32) return body(Constant<32>());
-  if (dim == 64) return body(Constant<64>());
-  return body(Constant<0>());
 }
 
 /// Calls body(D, G, w) in the same way; the usual layouts are 16 bits in groups of 8 or of 4.
@@ -478,44 +441,11 @@ void gather_backward(ConstRows grad, ConstRows out, const float* inverse_weights
 
 // ---- Bit gradient ----
 
-/// Four bits side by side in one vector; the scalar target does without.
-constexpr int kQuad = HWY_TARGET == HWY_SCALAR ? 1 : 4;
-using Quad = hn::CappedTag<float, kQuad>;
-constexpr Quad kQuadTag;
-constexpr hn::RebindToSigned<Quad> kQuadIndex;
-using QuadVector = hn::Vec<Quad>;
-
 /// Rows of a table: the token's own and, for each bit of a quad, the one that differs in it.
 struct QuadRows {
   const float* own;
   const float* flipped[kQuad];
 };
-
-#if HWY_TARGET != HWY_SCALAR
-
-template <class D>
-HWY_INLINE QuadVector sum_of_blocks(D d, hn::Vec<D> v) {
-  if constexpr (hn::MaxLanes(d) == 4) {
-    return v;
-  } else {
-    const hn::Half<D> half;
-    return sum_of_blocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
-  }
-}
-
-/// Lane k is the sum of all lanes of v[k]: four reductions for the price of two.
-template <class D>
-HWY_INLINE QuadVector sums_of_lanes(D d, const hn::Vec<D> (&v)[kQuad]) {
-  const hn::Repartition<double, D> pairs;
-  const auto v01 = hn::BitCast(
-      pairs, hn::Add(hn::InterleaveLower(d, v[0], v[1]), hn::InterleaveUpper(d, v[0], v[1])));
-  const auto v23 = hn::BitCast(
-      pairs, hn::Add(hn::InterleaveLower(d, v[2], v[3]), hn::InterleaveUpper(d, v[2], v[3])));
-  return sum_of_blocks(d, hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, v01, v23)),
-                                  hn::BitCast(d, hn::InterleaveUpper(pairs, v01, v23))));
-}
-
-#endif  // HWY_TARGET != HWY_SCALAR
 
 /// Lane k is x . (own - flipped[k]) over channels i .. size - 1.
 template <class D>
@@ -586,32 +516,102 @@ HWY_INLINE void add_quad_gradient(ConstTable mixed, std::int64_t first_row, int 
   hn::StoreU(hn::MulAdd(half, sum, hn::LoadU(kQuadTag, grad)), kQuadTag, grad);
 }
 
-void bit_gradient(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows x,
-                  const float* token_weights, ConstTable mixed, std::int64_t tokens, int any_dim,
-                  float* grad) {
+/// Of any profile: the rows of the table that differ from the token's own in a bit.
+HWY_INLINE void bit_gradient_by_rows(CodeLayout layout, const Code* codes, const std::uint8_t* mask,
+                                     ConstRows x, const float* token_weights, ConstTable mixed,
+                                     std::int64_t tokens, int dim, float* grad) {
+  for (std::int64_t n = 0; n < tokens; ++n) {
+    if (!counts(mask, n)) continue;
+    const float token_weight = token_weights == nullptr ? 1 : token_weights[n];
+    for (int g = 0; g < layout.groups(); ++g) {
+      const int value = layout.value(codes[n], g);
+      float* group_grad = grad + n * layout.bits + std::int64_t{g} * layout.group_bits;
+      int r = 0;
+      for (; r + kQuad <= layout.width(g); r += kQuad) {
+        add_quad_gradient(mixed, layout.first_row(g), value, r, x[n], token_weight, dim,
+                          group_grad + r);
+      }
+      for (; r < layout.width(g); ++r) {
+        const std::int64_t own = layout.first_row(g) + value;
+        const std::int64_t flipped = own ^ std::int64_t{1} << r;
+        float sum = token_weight * (mixed.weights[own] - mixed.weights[flipped]);
+        for (int i = 0; i < dim; ++i) {
+          sum += x[n][i] * (mixed.values[own * dim + i] - mixed.values[flipped * dim + i]);
+        }
+        group_grad[r] += (value >> r & 1) != 0 ? 0.5F * sum : -0.5F * sum;
+      }
+    }
+  }
+}
+
+/// steps[d, r] = half of what setting bit r adds to channel d of a row, the weight at d = D: with a
+/// linear profile the same whatever the other bits are. [D + 1, b].
+HWY_INLINE void linear_steps(CodeLayout layout, ConstTable mixed, int dim, float* steps) {
+  for (int r = 0; r < layout.bits; ++r) {
+    const int g = r / layout.group_bits;
+    const std::int64_t clear = layout.first_row(g);
+    const std::int64_t set = clear + (std::int64_t{1} << r % layout.group_bits);
+    for (int d = 0; d < dim; ++d) {
+      steps[d * layout.bits + r] =
+          0.5F * (mixed.values[set * dim + d] - mixed.values[clear * dim + d]);
+    }
+    steps[dim * layout.bits + r] = 0.5F * (mixed.weights[set] - mixed.weights[clear]);
+  }
+}
+
+/// What the sums over a token's channels and steps read, and where they go.
+struct StepSums {
+  const std::uint8_t* mask;
+  ConstRows x;
+  const float* token_weights;
+  const float* steps;
+  int bits;
+  float* grad;
+};
+
+/// Adds to the bits r .. of tokens n .. n + kCount - 1; one lane is one bit.
+template <int kCount, class D>
+HWY_INLINE void add_steps(D d, const StepSums& p, std::int64_t n, std::int64_t r, int dim) {
+  hn::Vec<D> sum[kCount];
+  const auto weight_step = hn::LoadU(d, p.steps + dim * p.bits + r);
+  for (int k = 0; k < kCount; ++k) {
+    sum[k] = p.token_weights == nullptr ? weight_step
+                                        : hn::Mul(hn::Set(d, p.token_weights[n + k]), weight_step);
+  }
+  for (int c = 0; c < dim; ++c) {
+    const auto step = hn::LoadU(d, p.steps + c * p.bits + r);
+    for (int k = 0; k < kCount; ++k) {
+      sum[k] = hn::MulAdd(hn::Set(d, p.x[n + k][c]), step, sum[k]);
+    }
+  }
+  for (int k = 0; k < kCount; ++k) {
+    if (!counts(p.mask, n + k)) continue;
+    float* grad = p.grad + (n + k) * p.bits + r;
+    hn::StoreU(hn::Add(hn::LoadU(d, grad), sum[k]), d, grad);
+  }
+}
+
+/// Of a linear profile: codes do not matter.
+HWY_INLINE void bit_gradient_by_steps(const StepSums& sums, std::int64_t tokens, int dim) {
+  constexpr int kTokens = 8;  // enough sums to hide the latency of a multiply-add
+  for_lanes(kF32, 0, sums.bits, [&](auto d, std::int64_t r) HWY_ATTR {
+    std::int64_t n = 0;
+    for (; n + kTokens <= tokens; n += kTokens) add_steps<kTokens>(d, sums, n, r, dim);
+    for (; n < tokens; ++n) add_steps<1>(d, sums, n, r, dim);
+  });
+}
+
+void bit_gradient(CodeLayout layout, Profile::Kind kind, const Code* codes,
+                  const std::uint8_t* mask, ConstRows x, const float* token_weights,
+                  ConstTable mixed, std::int64_t tokens, int any_dim, float* grad, float* scratch) {
+  const bool linear = kind == Profile::Kind::kLinear;
+  if (linear) linear_steps(layout, mixed, any_dim, scratch);
   with_dim(any_dim, [&](auto constant_dim) HWY_ATTR {
     const int dim = constant_dim.or_else(any_dim);
-    for (std::int64_t n = 0; n < tokens; ++n) {
-      if (!counts(mask, n)) continue;
-      const float token_weight = token_weights == nullptr ? 1 : token_weights[n];
-      for (int g = 0; g < layout.groups(); ++g) {
-        const int value = layout.value(codes[n], g);
-        float* group_grad = grad + n * layout.bits + std::int64_t{g} * layout.group_bits;
-        int r = 0;
-        for (; r + kQuad <= layout.width(g); r += kQuad) {
-          add_quad_gradient(mixed, layout.first_row(g), value, r, x[n], token_weight, dim,
-                            group_grad + r);
-        }
-        for (; r < layout.width(g); ++r) {
-          const std::int64_t own = layout.first_row(g) + value;
-          const std::int64_t flipped = own ^ std::int64_t{1} << r;
-          float sum = token_weight * (mixed.weights[own] - mixed.weights[flipped]);
-          for (int i = 0; i < dim; ++i) {
-            sum += x[n][i] * (mixed.values[own * dim + i] - mixed.values[flipped * dim + i]);
-          }
-          group_grad[r] += (value >> r & 1) != 0 ? 0.5F * sum : -0.5F * sum;
-        }
-      }
+    if (linear) {
+      bit_gradient_by_steps({mask, x, token_weights, scratch, layout.bits, grad}, tokens, dim);
+    } else {
+      bit_gradient_by_rows(layout, codes, mask, x, token_weights, mixed, tokens, dim, grad);
     }
   });
 }

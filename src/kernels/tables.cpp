@@ -58,11 +58,11 @@ void gather_backward(ConstRows grad, ConstRows out, const float* inverse_weights
   (grad, out, inverse_weights, tokens, dim, values_grad, weight_grad);
 }
 
-void bit_gradient(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows x,
-                  const float* token_weights, ConstTable mixed, std::int64_t tokens, int dim,
-                  float* grad) {
+void bit_gradient(CodeLayout layout, Profile::Kind kind, const Code* codes,
+                  const std::uint8_t* mask, ConstRows x, const float* token_weights,
+                  ConstTable mixed, std::int64_t tokens, int dim, float* grad, float* scratch) {
   HWY_DYNAMIC_DISPATCH(bit_gradient)
-  (layout, codes, mask, x, token_weights, mixed, tokens, dim, grad);
+  (layout, kind, codes, mask, x, token_weights, mixed, tokens, dim, grad, scratch);
 }
 
 }  // namespace ecoformer::kernels

@@ -497,7 +497,7 @@ class HammingAttention : public torch::autograd::Function<HammingAttention> {
       std::vector<float> sigma_grads;  // of every chunk
     };
     struct PartScratch {
-      Floats values_grad, weight_grad, bit_grad, encode;
+      Floats values_grad, weight_grad, bit_grad, steps, encode;
     };
     const auto make_head = [&] {
       return HeadScratch{
@@ -508,7 +508,7 @@ class HammingAttention : public torch::autograd::Function<HammingAttention> {
     };
     const auto make_part = [&] {
       return PartScratch{Floats(kChunk * dim), Floats(kChunk), Floats(kChunk * bits),
-                         Floats(encode_floats(hash))};
+                         Floats(bits * (dim + 1)), Floats(encode_floats(hash))};
     };
     for_each_head(
         samples, heads, make_head, make_part,
@@ -578,14 +578,14 @@ class HammingAttention : public torch::autograd::Function<HammingAttention> {
               hash_view(hash, h, sigma.const_data_ptr<float>()[b * heads + h]);
           const auto add_query_bits = [&](PartScratch& part, Span span) {
             const ConstRows values_grad = through_division(part, span);
-            kernels::bit_gradient(head.layout, from(query_codes, span), from(head.query_mask, span),
-                                  values_grad, part.weight_grad.data(), mixed, span.count, d,
-                                  part.bit_grad.data());
+            kernels::bit_gradient(head.layout, head.profile.kind, from(query_codes, span),
+                                  from(head.query_mask, span), values_grad, part.weight_grad.data(),
+                                  mixed, span.count, d, part.bit_grad.data(), part.steps.data());
           };
           const auto add_key_bits = [&](PartScratch& part, Span span) {
-            kernels::bit_gradient(head.layout, from(key_codes, span), from(head.key_mask, span),
-                                  from(values, span), nullptr, reverse, span.count, d,
-                                  part.bit_grad.data());
+            kernels::bit_gradient(head.layout, head.profile.kind, from(key_codes, span),
+                                  from(head.key_mask, span), from(values, span), nullptr, reverse,
+                                  span.count, d, part.bit_grad.data(), part.steps.data());
           };
           const auto through_hash = [&](const torch::Tensor& x, const EncodedTokens& encoded,
                                         const torch::Tensor& x_grad, std::int64_t first_chunk,

@@ -89,8 +89,8 @@ void gather_backward(ConstRows grad, ConstRows out, const float* inverse_weights
 /// Serves queries (x = grad_out / Z, t = -x.out, the mixed forward table) and keys (x = v, t = 1,
 /// the mixed table of the queries' x and t). `token_weights` t is [N] or null for 1. Adds to `grad`
 /// [N, b] row-major; tokens with mask[n] == 0 are left alone.
-void bit_gradient(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstRows x,
-                  const float* token_weights, ConstTable mixed, std::int64_t tokens, int dim,
-                  float* grad);
+void bit_gradient(CodeLayout layout, Profile::Kind kind, const Code* codes,
+                  const std::uint8_t* mask, ConstRows x, const float* token_weights,
+                  ConstTable mixed, std::int64_t tokens, int dim, float* grad, float* scratch);
 
 }  // namespace ecoformer::kernels
