@@ -203,11 +203,11 @@ void mix_table_with_derivative(benchmark::State& state) {
   const Floats weights = head.weights;
   Floats value_slopes(values.size());
   Floats weight_slopes(weights.size());
+  const Table derivative{value_slopes.data(), weight_slopes.data()};
   while (state.KeepRunning()) {
     head.values = values;
     head.weights = weights;
-    mix_with_derivative(head.layout, exponential_profile(1), kDim, head.table(),
-                        {value_slopes.data(), weight_slopes.data()});
+    mix(head.layout, exponential_profile(1), kDim, head.table(), &derivative);
     benchmark::ClobberMemory();
   }
 }

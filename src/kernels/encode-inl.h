@@ -518,45 +518,19 @@ struct QuadProducts {
   QuadVector along;
 };
 
-/// Those sums over channels i .. size - 1.
-template <class D>
-HWY_INLINE QuadProducts quad_products(D d, const float* const (&x)[kQuad], const float* s, int i,
-                                      int size) {
-  constexpr int kLanesOfD = static_cast<int>(hn::MaxLanes(d));
-  if constexpr (kLanesOfD < 4) {
-    HWY_ALIGN float square[kQuad] = {};
-    HWY_ALIGN float along[kQuad] = {};
-    for (; i < size; ++i) {
-      for (int k = 0; k < kQuad; ++k) {
-        square[k] += x[k][i] * x[k][i];
-        along[k] += x[k][i] * s[i];
-      }
-    }
-    return {hn::Load(kQuadTag, square), hn::Load(kQuadTag, along)};
-  } else {
-    hn::Vec<D> square[kQuad], along[kQuad];
-    for (int k = 0; k < kQuad; ++k) square[k] = along[k] = hn::Zero(d);
-    for (; i + kLanesOfD <= size; i += kLanesOfD) {
-      const auto direction = hn::LoadU(d, s + i);
-      for (int k = 0; k < kQuad; ++k) {
-        const auto channels = hn::LoadU(d, x[k] + i);
-        square[k] = hn::MulAdd(channels, channels, square[k]);
-        along[k] = hn::MulAdd(channels, direction, along[k]);
-      }
-    }
-    const QuadProducts sums = {sums_of_lanes(d, square), sums_of_lanes(d, along)};
-    if (i == size) return sums;
-    const QuadProducts rest = quad_products(hn::Half<D>(), x, s, i, size);
-    return {hn::Add(sums.square, rest.square), hn::Add(sums.along, rest.along)};
-  }
-}
-
-/// |x|^2 and x.s of the tokens from n on; behind the last it is repeated.
+/// Those of the tokens from n on; behind the last it is repeated.
 HWY_INLINE QuadProducts products_at(ConstRows x, std::int64_t n, std::int64_t tokens,
                                     const float* s, int dim) {
   const float* rows[kQuad];
   for (int k = 0; k < kQuad; ++k) rows[k] = x[n + k < tokens ? n + k : tokens - 1];
-  return quad_products(kF32, rows, s, 0, dim);
+  const auto add_square = [&](auto d, int i, int k, auto sum) HWY_ATTR {
+    const auto channels = hn::LoadU(d, rows[k] + i);
+    return hn::MulAdd(channels, channels, sum);
+  };
+  const auto add_along = [&](auto d, int i, int k, auto sum) HWY_ATTR {
+    return hn::MulAdd(hn::LoadU(d, rows[k] + i), hn::LoadU(d, s + i), sum);
+  };
+  return {quad_sums(kF32, 0, dim, add_square), quad_sums(kF32, 0, dim, add_along)};
 }
 
 /// Which of the tokens from n on exist and count.

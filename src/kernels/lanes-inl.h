@@ -92,6 +92,33 @@ HWY_INLINE QuadVector sums_of_lanes(D d, const hn::Vec<D> (&v)[kQuad]) {
 
 #endif  // HWY_TARGET != HWY_SCALAR
 
+/// Lane k is the k-th of four sums over floats i .. size - 1. add(tag, i, k, sum) adds to sum's
+/// lanes what it has at i, i + 1, ..., as many as sum has lanes.
+template <class D, class Add>
+HWY_INLINE QuadVector quad_sums(D d, int i, int size, const Add& add) {
+  constexpr int kLanes = static_cast<int>(hn::MaxLanes(d));
+  if constexpr (kLanes < 4) {
+    constexpr hn::CappedTag<float, 1> kOne;
+    HWY_ALIGN float sums[kQuad] = {};
+    for (; i < size; ++i) {
+      for (int k = 0; k < kQuad; ++k) {
+        sums[k] = hn::GetLane(add(kOne, i, k, hn::Set(kOne, sums[k])));
+      }
+    }
+    return hn::Load(kQuadTag, sums);
+  } else {
+#if HWY_TARGET != HWY_SCALAR
+    hn::Vec<D> sum[kQuad];
+    for (auto& each : sum) each = hn::Zero(d);
+    for (; i + kLanes <= size; i += kLanes) {
+      for (int k = 0; k < kQuad; ++k) sum[k] = add(d, i, k, sum[k]);
+    }
+    const QuadVector sums = sums_of_lanes(d, sum);
+    return i == size ? sums : hn::Add(sums, quad_sums(hn::Half<D>(), i, size, add));
+#endif
+  }
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace ecoformer::kernels

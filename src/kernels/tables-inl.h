@@ -223,22 +223,6 @@ float sharpness(const Profile& profile) {
   return ::expf(-2 * profile.beta);
 }
 
-void mix(CodeLayout layout, const Profile& profile, int dim, Table table) {
-  const int groups = layout.groups();
-  for (int g = 0; g < groups; ++g) {
-    const int width = layout.width(g);
-    float* values = table.values + layout.first_row(g) * dim;
-    float* weights = table.weights + layout.first_row(g);
-    if (profile.kind == Profile::Kind::kLinear) {
-      mix_linear(values, dim, width, profile.value_bias / static_cast<float>(groups));
-      mix_linear(weights, 1, width, profile.weight_bias / static_cast<float>(groups));
-    } else {
-      mix_exponential(Plain{values, sharpness(profile)}, dim, width);
-      mix_exponential(Plain{weights, sharpness(profile)}, 1, width);
-    }
-  }
-}
-
 /// mix_exponential of one group's rows and, in `slopes`, of their derivative by beta.
 HWY_INLINE void mix_exponential_dual(float* rows, float* slopes, std::int64_t dim, int width,
                                      float e) {
@@ -246,15 +230,24 @@ HWY_INLINE void mix_exponential_dual(float* rows, float* slopes, std::int64_t di
   mix_exponential(Dual{{rows, e}, {slopes, e}}, dim, width);
 }
 
-void mix_with_derivative(CodeLayout layout, const Profile& profile, int dim, Table table,
-                         Table derivative) {
-  const float e = sharpness(profile);
-  for (int g = 0; g < layout.groups(); ++g) {
-    const std::int64_t first = layout.first_row(g);
+void mix(CodeLayout layout, const Profile& profile, int dim, Table table, const Table* derivative) {
+  const int groups = layout.groups();
+  for (int g = 0; g < groups; ++g) {
     const int width = layout.width(g);
-    mix_exponential_dual(table.values + first * dim, derivative.values + first * dim, dim, width,
-                         e);
-    mix_exponential_dual(table.weights + first, derivative.weights + first, 1, width, e);
+    const std::int64_t first = layout.first_row(g);
+    float* values = table.values + first * dim;
+    float* weights = table.weights + first;
+    if (profile.kind == Profile::Kind::kLinear) {
+      mix_linear(values, dim, width, profile.value_bias / static_cast<float>(groups));
+      mix_linear(weights, 1, width, profile.weight_bias / static_cast<float>(groups));
+    } else if (derivative == nullptr) {
+      mix_exponential(Plain{values, sharpness(profile)}, dim, width);
+      mix_exponential(Plain{weights, sharpness(profile)}, 1, width);
+    } else {
+      const float e = sharpness(profile);
+      mix_exponential_dual(values, derivative->values + first * dim, dim, width, e);
+      mix_exponential_dual(weights, derivative->weights + first, 1, width, e);
+    }
   }
 }
 
@@ -414,27 +407,39 @@ void attend_pairs(CodeLayout layout, const Profile& profile, const Code* query_c
   });
 }
 
+/// Of the tokens n .. n + kQuad - 1, none of which has a weight of 0.
+HWY_INLINE void quad_backward(ConstRows grad, ConstRows out, const float* inverse_weights,
+                              std::int64_t n, int dim, Rows values_grad, float* weight_grad) {
+  const auto along = quad_sums(kF32, 0, dim, [&](auto d, int i, int k, auto sum) HWY_ATTR {
+    const auto inverse = hn::Set(d, inverse_weights[n + k]);
+    const auto scaled = hn::Mul(hn::LoadU(d, grad[n + k] + i), inverse);
+    hn::StoreU(scaled, d, values_grad[n + k] + i);
+    return hn::MulAdd(scaled, hn::LoadU(d, out[n + k] + i), sum);
+  });
+  hn::StoreU(hn::Neg(along), kQuadTag, weight_grad + n);
+}
+
 void gather_backward(ConstRows grad, ConstRows out, const float* inverse_weights,
                      std::int64_t tokens, int any_dim, Rows values_grad, float* weight_grad) {
   with_dim(any_dim, [&](auto constant_dim) HWY_ATTR {
     const int dim = constant_dim.or_else(any_dim);
-    for (std::int64_t n = 0; n < tokens; ++n) {
-      if (inverse_weights[n] == 0) {
-        for (int i = 0; i < dim; ++i) values_grad[n][i] = 0;
-        weight_grad[n] = 0;
+    std::int64_t n = 0;
+    while (n < tokens) {
+      bool whole = n + kQuad <= tokens;
+      for (int k = 0; whole && k < kQuad; ++k) whole = inverse_weights[n + k] != 0;
+      if (whole) {
+        quad_backward(grad, out, inverse_weights, n, dim, values_grad, weight_grad);
+        n += kQuad;
         continue;
       }
       float along = 0;
-      for_lane_runs(kF32, 0, dim, [&](auto d, std::int64_t first, std::int64_t last) HWY_ATTR {
-        auto sum = hn::Zero(d);
-        for (std::int64_t i = first; i < last; i += hn::MaxLanes(d)) {
-          const auto scaled = hn::Mul(hn::LoadU(d, grad[n] + i), hn::Set(d, inverse_weights[n]));
-          hn::StoreU(scaled, d, values_grad[n] + i);
-          sum = hn::MulAdd(scaled, hn::LoadU(d, out[n] + i), sum);
-        }
-        along += hn::GetLane(hn::SumOfLanes(d, sum));
-      });
+      for (int i = 0; i < dim; ++i) {
+        const float inverse = inverse_weights[n];
+        values_grad[n][i] = inverse == 0 ? 0 : grad[n][i] * inverse;
+        along += inverse == 0 ? 0 : values_grad[n][i] * out[n][i];
+      }
       weight_grad[n] = -along;
+      ++n;
     }
   });
 }
@@ -446,34 +451,6 @@ struct QuadRows {
   const float* own;
   const float* flipped[kQuad];
 };
-
-/// Lane k is x . (own - flipped[k]) over channels i .. size - 1.
-template <class D>
-HWY_INLINE QuadVector quad_dots(D d, const float* x, const QuadRows& rows, int i, int size) {
-  constexpr int kLanes = static_cast<int>(hn::MaxLanes(d));
-  if constexpr (kLanes < 4) {
-    HWY_ALIGN float sums[kQuad] = {};
-    for (; i < size; ++i) {
-      for (int k = 0; k < kQuad; ++k) sums[k] += x[i] * (rows.own[i] - rows.flipped[k][i]);
-    }
-    return hn::Load(kQuadTag, sums);
-  } else {
-#if HWY_TARGET != HWY_SCALAR
-    hn::Vec<D> sum[kQuad];
-    for (auto& lane_sum : sum) lane_sum = hn::Zero(d);
-    for (; i + kLanes <= size; i += kLanes) {
-      const auto value = hn::LoadU(d, x + i);
-      const auto own = hn::LoadU(d, rows.own + i);
-      for (int k = 0; k < kQuad; ++k) {
-        sum[k] = hn::MulAdd(value, hn::Sub(own, hn::LoadU(d, rows.flipped[k] + i)), sum[k]);
-      }
-    }
-    const QuadVector sums = sums_of_lanes(d, sum);
-    if (i == size) return sums;
-    return hn::Add(sums, quad_dots(hn::Half<D>(), x, rows, i, size));
-#endif
-  }
-}
 
 /// One lane for each of kQuad floats.
 HWY_INLINE QuadVector load_each(const float* const (&p)[kQuad]) {
@@ -508,8 +485,11 @@ HWY_INLINE void add_quad_gradient(ConstTable mixed, std::int64_t first_row, int 
   }
   const auto weight =
       hn::Sub(hn::Set(kQuadTag, mixed.weights[own_row]), load_each(flipped_weights));
-  const auto sum =
-      hn::MulAdd(hn::Set(kQuadTag, token_weight), weight, quad_dots(kF32, x, rows, 0, dim));
+  const auto along = quad_sums(kF32, 0, dim, [&](auto d, int i, int k, auto sum) HWY_ATTR {
+    const auto step = hn::Sub(hn::LoadU(d, rows.own + i), hn::LoadU(d, rows.flipped[k] + i));
+    return hn::MulAdd(hn::LoadU(d, x + i), step, sum);
+  });
+  const auto sum = hn::MulAdd(hn::Set(kQuadTag, token_weight), weight, along);
   const auto bits = hn::LoadU(kQuadIndex, kBits + first_bit);
   const auto is_set = hn::RebindMask(kQuadTag, hn::TestBit(hn::Set(kQuadIndex, value), bits));
   const auto half = hn::IfThenElse(is_set, hn::Set(kQuadTag, 0.5F), hn::Set(kQuadTag, -0.5F));
@@ -520,10 +500,11 @@ HWY_INLINE void add_quad_gradient(ConstTable mixed, std::int64_t first_row, int 
 HWY_INLINE void bit_gradient_by_rows(CodeLayout layout, const Code* codes, const std::uint8_t* mask,
                                      ConstRows x, const float* token_weights, ConstTable mixed,
                                      std::int64_t tokens, int dim, float* grad) {
-  for (std::int64_t n = 0; n < tokens; ++n) {
-    if (!counts(mask, n)) continue;
-    const float token_weight = token_weights == nullptr ? 1 : token_weights[n];
-    for (int g = 0; g < layout.groups(); ++g) {
+  // Group by group: the table of one fits a first-level cache.
+  for (int g = 0; g < layout.groups(); ++g) {
+    for (std::int64_t n = 0; n < tokens; ++n) {
+      if (!counts(mask, n)) continue;
+      const float token_weight = token_weights == nullptr ? 1 : token_weights[n];
       const int value = layout.value(codes[n], g);
       float* group_grad = grad + n * layout.bits + std::int64_t{g} * layout.group_bits;
       int r = 0;

@@ -15,7 +15,6 @@ namespace ecoformer::kernels {
 
 HWY_EXPORT(accumulate);
 HWY_EXPORT(mix);
-HWY_EXPORT(mix_with_derivative);
 HWY_EXPORT(gather);
 HWY_EXPORT(attend_pairs);
 HWY_EXPORT(gather_backward);
@@ -27,13 +26,8 @@ void accumulate(CodeLayout layout, const Code* codes, const std::uint8_t* mask, 
   (layout, codes, mask, values, token_weights, tokens, dim, table);
 }
 
-void mix(CodeLayout layout, const Profile& profile, int dim, Table table) {
-  HWY_DYNAMIC_DISPATCH(mix)(layout, profile, dim, table);
-}
-
-void mix_with_derivative(CodeLayout layout, const Profile& profile, int dim, Table table,
-                         Table derivative) {
-  HWY_DYNAMIC_DISPATCH(mix_with_derivative)(layout, profile, dim, table, derivative);
+void mix(CodeLayout layout, const Profile& profile, int dim, Table table, const Table* derivative) {
+  HWY_DYNAMIC_DISPATCH(mix)(layout, profile, dim, table, derivative);
 }
 
 void gather(CodeLayout layout, const Code* codes, const std::uint8_t* mask, ConstTable mixed,

@@ -30,7 +30,7 @@ using kernels::Table;
 // ---- Tokens, cut into parts ----
 
 /// Tokens that go through several passes while they are in the cache; divides kTableTokens.
-constexpr std::int64_t kChunk = 256;
+constexpr std::int64_t kChunk = 128;
 
 /// Tokens first .. first + count - 1.
 struct Span {
@@ -553,8 +553,8 @@ class HammingAttention : public torch::autograd::Function<HammingAttention> {
           const Table reverse = s.reverse.merged();
           if (need_beta) {
             s.derivative.fit(head.layout);
-            kernels::mix_with_derivative(head.layout, head.profile, d, mixed,
-                                         s.derivative.cleared(0));
+            const Table derivative = s.derivative.cleared(0);
+            kernels::mix(head.layout, head.profile, d, mixed, &derivative);
             const float value = beta.const_data_ptr<float>()[h];
             // Outside its range beta acts as the bound, so its gradient is zero there.
             if (value >= 0 && value <= kMaxBeta) {

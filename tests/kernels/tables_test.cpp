@@ -71,6 +71,34 @@ GuardedTable random_table(const Shape& shape, Random& random) {
   return table;
 }
 
+/// A table as a linear profile mixes it: setting bit r adds the same to every row of its group.
+/// Steps and starts are multiples of 1/8 and small, so that all rows are exact.
+GuardedTable random_linear_table(const Shape& shape, Random& random) {
+  const auto eighths = [&](std::int64_t count) {
+    Guarded<float> values(count);
+    random.fill(values);
+    for (std::int64_t i = 0; i < count; ++i) values[i] = std::round(8 * values[i]) / 8;
+    return values;
+  };
+  const Guarded<float> start = eighths(shape.layout.groups() * (shape.dim + 1));
+  const Guarded<float> step = eighths(shape.layout.bits * (shape.dim + 1));
+  GuardedTable table(shape, 0);
+  for (int g = 0; g < shape.layout.groups(); ++g) {
+    for (int n = 0; n < shape.layout.rows(g); ++n) {
+      const std::int64_t row = shape.layout.first_row(g) + n;
+      for (int d = 0; d <= shape.dim; ++d) {
+        float sum = start[g * (shape.dim + 1) + d];
+        for (int r = 0; r < shape.layout.width(g); ++r) {
+          if ((n >> r & 1) == 0) continue;
+          sum += step[(g * shape.layout.group_bits + r) * (shape.dim + 1) + d];
+        }
+        (d < shape.dim ? table.values[row * shape.dim + d] : table.weights[row]) = sum;
+      }
+    }
+  }
+  return table;
+}
+
 /// Each float equals the other's, where NaN equals NaN.
 ::testing::AssertionResult equal(const Guarded<float>& a, const Guarded<float>& b) {
   for (std::int64_t i = 0; i < a.size(); ++i) {
@@ -232,7 +260,8 @@ TEST_P(TablesTest, MixWithDerivativeMixesAsMixAndDerivesAsReference) {
       mix(shape.layout, profile, shape.dim, mixed.view());
 
       GuardedTable derivative(shape, kNan);
-      mix_with_derivative(shape.layout, profile, shape.dim, source.view(), derivative.view());
+      const Table slopes = derivative.view();
+      mix(shape.layout, profile, shape.dim, source.view(), &slopes);
       ASSERT_TRUE(source.same_bits(mixed));
       ASSERT_TRUE(source.intact() && derivative.intact());
       // Terms are at most 2 w |T|, with 6 roundings a stage; |T| < 5 here.
@@ -255,8 +284,8 @@ TEST_P(TablesTest, DerivativeByBetaIsTheSlopeOfTheProfile) {
     GuardedTable table(shape, 0);  // one token in row 0: the mixed table is the profile itself
     table.values[0] = table.weights[0] = 1;
     GuardedTable derivative(shape, kNan);
-    mix_with_derivative(shape.layout, exponential_profile(beta), 1, table.view(),
-                        derivative.view());
+    const Table slopes = derivative.view();
+    mix(shape.layout, exponential_profile(beta), 1, table.view(), &slopes);
     for (int n = 0; n < 256; ++n) {
       const int distance = std::popcount(static_cast<unsigned>(n));
       const auto at = [&](float b) {
@@ -305,29 +334,34 @@ TEST_P(TablesTest, GatherBackwardEqualsReference) {
 
 TEST_P(TablesTest, BitGradientEqualsReference) {
   for (const Shape& shape : shapes()) {
-    SCOPED_TRACE(::testing::PrintToString(shape));
-    Random random(5);
-    const int bits = shape.layout.bits;
-    const std::vector<Code> codes = random.codes(shape.tokens, bits);
-    StridedRows x = random.rows(shape.tokens, shape.dim, 3);
-    GuardedTable mixed = random_table(shape, random);
-    Guarded<float> token_weights(shape.tokens);
-    random.fill(token_weights);
-    for (const auto& mask : masks(shape.tokens, random)) {
-      for (const float* weights :
-           {static_cast<const float*>(nullptr), static_cast<const float*>(token_weights.data())}) {
-        Guarded<float> exact(shape.tokens * bits, 0.5F), fast(shape.tokens * bits, 0.5F);
-        reference::bit_gradient(shape.layout, codes.data(), pointer(mask), x.rows(), weights,
-                                mixed.view(), shape.tokens, shape.dim, exact.data());
-        bit_gradient(shape.layout, codes.data(), pointer(mask), x.rows(), weights, mixed.view(),
-                     shape.tokens, shape.dim, fast.data());
-        // A sum of D + 1 products of numbers below 5 and 10, and the addition to 0.5.
-        const double bound = kUnit * (shape.dim + 4.0) * (25 * (shape.dim + 1.0) + 1);
-        for (std::int64_t i = 0; i < fast.size(); ++i) {
-          ASSERT_NEAR(fast[i], exact[i], bound) << "token " << i / bits << " bit " << i % bits;
-          ASSERT_TRUE(mask.empty() || mask[i / bits] != 0 || fast[i] == 0.5F);
+    for (const auto kind : {Profile::Kind::kExponential, Profile::Kind::kLinear}) {
+      SCOPED_TRACE(::testing::PrintToString(shape));
+      const bool linear = kind == Profile::Kind::kLinear;
+      Random random(5);
+      const int bits = shape.layout.bits;
+      const std::vector<Code> codes = random.codes(shape.tokens, bits);
+      StridedRows x = random.rows(shape.tokens, shape.dim, 3);
+      GuardedTable mixed =
+          linear ? random_linear_table(shape, random) : random_table(shape, random);
+      Guarded<float> token_weights(shape.tokens);
+      random.fill(token_weights);
+      for (const auto& mask : masks(shape.tokens, random)) {
+        for (const float* weights : {static_cast<const float*>(nullptr),
+                                     static_cast<const float*>(token_weights.data())}) {
+          Guarded<float> exact(shape.tokens * bits, 0.5F), fast(shape.tokens * bits, 0.5F);
+          Guarded<float> scratch(std::int64_t{bits} * (shape.dim + 1), kNan);
+          reference::bit_gradient(shape.layout, codes.data(), pointer(mask), x.rows(), weights,
+                                  mixed.view(), shape.tokens, shape.dim, exact.data());
+          bit_gradient(shape.layout, kind, codes.data(), pointer(mask), x.rows(), weights,
+                       mixed.view(), shape.tokens, shape.dim, fast.data(), scratch.data());
+          // A sum of D + 1 products of numbers below 5 and 10, and the addition to 0.5.
+          const double bound = kUnit * (shape.dim + 4.0) * (25 * (shape.dim + 1.0) + 1);
+          for (std::int64_t i = 0; i < fast.size(); ++i) {
+            ASSERT_NEAR(fast[i], exact[i], bound) << "token " << i / bits << " bit " << i % bits;
+            ASSERT_TRUE(mask.empty() || mask[i / bits] != 0 || fast[i] == 0.5F);
+          }
+          ASSERT_TRUE(fast.intact() && scratch.intact());
         }
-        ASSERT_TRUE(fast.intact());
       }
     }
   }
@@ -351,8 +385,9 @@ TEST_P(TablesTest, BitGradientIsTheDifferenceOfGatheringWithTheBitSetAndCleared)
     return sum;
   };
   Guarded<float> grad(shape.tokens * shape.layout.bits);
-  bit_gradient(shape.layout, codes.data(), nullptr, x.rows(), nullptr, mixed.view(), shape.tokens,
-               shape.dim, grad.data());
+  Guarded<float> scratch(std::int64_t{shape.layout.bits} * (shape.dim + 1));
+  bit_gradient(shape.layout, Profile::Kind::kExponential, codes.data(), nullptr, x.rows(), nullptr,
+               mixed.view(), shape.tokens, shape.dim, grad.data(), scratch.data());
   for (std::int64_t n = 0; n < shape.tokens; ++n) {
     for (int r = 0; r < shape.layout.bits; ++r) {
       const Code bit = Code{1} << r;
@@ -546,7 +581,8 @@ std::vector<float> exact_class_outputs(const Shape& shape) {
     if (profile.kind == Profile::Kind::kExponential) {
       GuardedTable copy = table;
       GuardedTable derivative(shape, kNan);
-      mix_with_derivative(shape.layout, profile, shape.dim, copy.view(), derivative.view());
+      const Table slopes = derivative.view();
+      mix(shape.layout, profile, shape.dim, copy.view(), &slopes);
       keep(derivative.values.data(), derivative.values.size());
       keep(derivative.weights.data(), derivative.weights.size());
     }

@@ -39,12 +39,11 @@ void accumulate(CodeLayout layout, const Code* codes, const std::uint8_t* mask, 
 /// Mixes a table in place: every row becomes the sum of its group's rows, each times the profile of
 /// their Hamming distance. Linear profiles: 4 additions an element. Exponential: one multiply and
 /// add an element and bit, all terms of one sign, so nothing cancels.
-void mix(CodeLayout layout, const Profile& profile, int dim, Table table);
-
-/// Mixes an exponential profile's table in place as `mix` does, and writes the derivative of the
-/// mixed table by beta to `derivative` [same shape]. The profile must be exponential.
-void mix_with_derivative(CodeLayout layout, const Profile& profile, int dim, Table table,
-                         Table derivative);
+///
+/// derivative  [same shape], of the mixed table by beta; may be null, and must be for linear
+/// profiles
+void mix(CodeLayout layout, const Profile& profile, int dim, Table table,
+         const Table* derivative = nullptr);
 
 /// Looks up and normalises: out_i = (sum_g values_g[c_i[g]] + self own_i) / sum_g
 /// weights_g[c_i[g]].
@@ -89,6 +88,10 @@ void gather_backward(ConstRows grad, ConstRows out, const float* inverse_weights
 /// Serves queries (x = grad_out / Z, t = -x.out, the mixed forward table) and keys (x = v, t = 1,
 /// the mixed table of the queries' x and t). `token_weights` t is [N] or null for 1. Adds to `grad`
 /// [N, b] row-major; tokens with mask[n] == 0 are left alone.
+///
+/// kind     that of the profile which mixed the table: with a linear one a bit makes the same
+///          difference whatever the others are, and x meets b rows instead of b + G a token
+/// scratch  [b (D + 1)]
 void bit_gradient(CodeLayout layout, Profile::Kind kind, const Code* codes,
                   const std::uint8_t* mask, ConstRows x, const float* token_weights,
                   ConstTable mixed, std::int64_t tokens, int dim, float* grad, float* scratch);
