@@ -97,6 +97,10 @@ const std::vector<std::pair<std::string, Attend>>& contenders() {
        [](const Inputs& in, const OperatorShape& shape) {
          return eco(in, shape, Semantics::kExponential, false, in.frozen);
        }},
+      {"eco exponential tied",
+       [](const Inputs& in, const OperatorShape& shape) {
+         return eco(in, shape, Semantics::kExponential, true, in.frozen);
+       }},
   };
   return all;
 }

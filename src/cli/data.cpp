@@ -129,6 +129,14 @@ void add_pathfinder_options(CLI::App& command, Options& options) {
       ->check(CLI::IsMember({"easy", "intermediate", "hard"}))
       ->default_str("hard")
       ->group(kPathfinder);
+  command
+      .add_option_function<int>(
+          "--contour-length",
+          [&options](int length) { options.pathfinder.contour_length = length; },
+          "Paddles of a target snake, 2 to 14, instead of the level's; short ones are a way into "
+          "the task")
+      ->excludes("--level")
+      ->group(kPathfinder);
   command.add_option("--count", options.images, "Images")->group(kPathfinder);
   command
       .add_option_function<int>(

@@ -15,6 +15,7 @@
 
 #include "data/gray_png.h"
 #include "data/pathfinder_metadata.h"
+#include "data/pathfinder_paddles.h"
 #include "data/random.h"
 #include "ecoformer/base/atomic_file.h"
 #include "ecoformer/base/error.h"
@@ -31,16 +32,9 @@ constexpr std::int64_t kMostImages = 10'000'000;
 // Far above any list or image of the benchmark.
 constexpr std::uintmax_t kLongestFile = std::uintmax_t{1} << 26;
 
-const char* folder_of(PathfinderLevel level) {
-  switch (level) {
-    case PathfinderLevel::kEasy:
-      return "curv_baseline";
-    case PathfinderLevel::kIntermediate:
-      return "curv_contour_length_9";
-    case PathfinderLevel::kHard:
-      break;
-  }
-  return "curv_contour_length_14";
+std::string folder_of(int contour_length) {
+  return contour_length == 6 ? "curv_baseline"
+                             : fmt::format("curv_contour_length_{}", contour_length);
 }
 
 void create_folders(const fs::path& folder) {
@@ -88,7 +82,7 @@ std::vector<fs::path> list_metadata(const fs::path& folder) {
     throw InputError(
         fmt::format("read_pathfinder: expected metadata/<batch>.npy in {}, got none\n"
                     "hint: give the folder of one level, such as pathfinder32/{}",
-                    folder.string(), folder_of(PathfinderLevel::kHard)));
+                    folder.string(), folder_of(14)));
   }
   std::sort(batches.begin(), batches.end());
   std::vector<fs::path> paths;
@@ -216,7 +210,8 @@ PathfinderSummary write_pathfinder(const fs::path& root, const PathfinderOptions
   }
   const PathfinderGenerator generator(options, seed);
   PathfinderSummary summary;
-  summary.folder = root / fmt::format("pathfinder{}", options.size) / folder_of(options.level);
+  summary.folder = root / fmt::format("pathfinder{}", options.size) /
+                   folder_of(parameters_of(options).contour_length);
   std::error_code ignored;
   if (fs::exists(summary.folder, ignored) && !fs::is_empty(summary.folder, ignored)) {
     throw InputError(fmt::format("write_pathfinder: expected a new or empty folder, got {}",

@@ -16,6 +16,8 @@ namespace ecoformer::data {
 namespace {
 
 constexpr int kMostDistractors = 1000;
+constexpr int kShortestContour = 2;
+constexpr int kLongestContour = 14;
 
 // Of one size, with the paddles that all distractors together would have.
 struct SizeParameters {
@@ -92,8 +94,12 @@ bool is_stroke_end(PathfinderPoint end, int length) {
 
 PathfinderParameters parameters_of(const PathfinderOptions& options) {
   auto [parameters, distractor_paddles] = parameters_of_size(options.size);
-  parameters.contour_length = contour_length_of(options.level);
-  parameters.distractor_length = parameters.contour_length / 3;
+  parameters.contour_length = options.contour_length.value_or(contour_length_of(options.level));
+  if (parameters.contour_length < kShortestContour || parameters.contour_length > kLongestContour) {
+    throw InputError(fmt::format("pathfinder: expected a contour length in [{}, {}], got {}",
+                                 kShortestContour, kLongestContour, parameters.contour_length));
+  }
+  parameters.distractor_length = std::max(1, parameters.contour_length / 3);
   parameters.distractors =
       options.distractors.value_or(distractor_paddles / parameters.distractor_length);
   if (parameters.distractors < 0 || parameters.distractors > kMostDistractors) {

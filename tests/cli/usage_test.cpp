@@ -135,12 +135,12 @@ TEST(Usage, BenchReportsEveryContenderAtEveryLength) {
                                  "1", "--plot", folder / "plot.svg", "--format", "json"});
     ASSERT_EQ(outcome.code, 0) << outcome.err;
     const nlohmann::json rows = outcome.json();
-    ASSERT_EQ(rows.size(), 2U * 5);
+    ASSERT_EQ(rows.size(), 2U * 6);
     for (std::size_t i = 0; i < rows.size(); ++i) {
       const nlohmann::json& row = rows[i];
       EXPECT_EQ(row["tokens"],
-                i < 5 ? 32 : 64);  // ascending, in whatever order they were asked for
-      const nlohmann::json& softmax = rows[i / 5 * 5];
+                i < 6 ? 32 : 64);  // ascending, in whatever order they were asked for
+      const nlohmann::json& softmax = rows[i / 6 * 6];
       EXPECT_EQ(softmax["name"], "softmax");
       EXPECT_DOUBLE_EQ(row["speedup"].get<double>(),
                        softmax["latency_ms"].get<double>() / row["latency_ms"].get<double>());

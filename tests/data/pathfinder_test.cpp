@@ -237,10 +237,34 @@ TEST(Pathfinder, DistractorsFollowTheOptions) {
   EXPECT_EQ(parameters_of({.size = 128, .level = PathfinderLevel::kIntermediate}).distractors, 11);
 }
 
+TEST(Pathfinder, ContourLengthStandsInForTheLevel) {
+  for (const int size : {32, 64, 128}) {
+    for (const int length : {2, 3, 14}) {
+      const PathfinderOptions options{.size = size, .contour_length = length, .distractors = 0};
+      const PathfinderScene scene = PathfinderGenerator(options, 1).draw(0).scene;
+      for (const PathfinderSnake& snake : scene.targets) {
+        EXPECT_EQ(snake.size(), static_cast<std::size_t>(length));
+      }
+    }
+  }
+  // The level's own length is the level.
+  const PathfinderOptions six{.contour_length = 6};
+  EXPECT_EQ(parameters_of(six).distractors, parameters_of(kEasy32).distractors);
+  EXPECT_EQ(PathfinderGenerator(six, 3).draw(5).pixels,
+            PathfinderGenerator(kEasy32, 3).draw(5).pixels);
+  const TempFolder folder;
+  EXPECT_EQ(write_pathfinder(folder.path(), {.contour_length = 2}, 3, 0).folder,
+            folder.path() / "pathfinder32/curv_contour_length_2");
+  EXPECT_EQ(write_pathfinder(folder.path(), six, 3, 0).folder,
+            folder.path() / "pathfinder32/curv_baseline");
+}
+
 TEST(Pathfinder, RefusesOptionsOutOfRange) {
   expect_input_error([] { PathfinderGenerator({.size = 33}, 0); }, {"32, 64 or 128", "got 33"});
   expect_input_error([] { PathfinderGenerator({.distractors = -1}, 0); }, {"got -1"});
   expect_input_error([] { PathfinderGenerator({.distractors = 1001}, 0); }, {"got 1001"});
+  expect_input_error([] { PathfinderGenerator({.contour_length = 1}, 0); }, {"[2, 14]", "got 1"});
+  expect_input_error([] { PathfinderGenerator({.contour_length = 15}, 0); }, {"got 15"});
   const TempFolder folder;
   for (const std::int64_t count : {-1L, 0L, 1L << 40}) {
     expect_input_error([&] { write_pathfinder(folder.path(), kEasy32, count, 0); }, {"count"});

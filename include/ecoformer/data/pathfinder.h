@@ -28,6 +28,9 @@ struct PathfinderOptions {
   /// Pixels a side: 32, 64 or 128 (the benchmark's Path-X).
   int size = 32;
   PathfinderLevel level = PathfinderLevel::kHard;
+  /// Paddles of a target snake, 2 to 14, instead of the level's. Shorter ones than the benchmark's
+  /// are a way into the task: what a model learns from them carries over.
+  std::optional<int> contour_length = std::nullopt;
   /// How many distractor snakes to try, at most 1000; those that find no room are left out.
   /// nullopt: 20, 22 and 35 at 32, 64 and 128 pixels, divided by the distractors' length of 2, 3 or
   /// 4 paddles. The benchmark's own script may have tried 10 on hard images of 32 pixels, not 5.
@@ -76,7 +79,8 @@ struct PathfinderImage {
 /// authors fixed no seed. Labels are drawn evenly.
 class PathfinderGenerator {
  public:
-  /// Throws InputError for a size other than 32, 64 and 128 and for distractors out of range.
+  /// Throws InputError for a size other than 32, 64 and 128 and for a contour length or distractors
+  /// out of range.
   PathfinderGenerator(const PathfinderOptions& options, std::uint64_t seed);
   PathfinderGenerator(PathfinderGenerator&&) noexcept;
   ~PathfinderGenerator();
@@ -109,10 +113,10 @@ struct PathfinderSummary {
 /// Writes images 0..count-1 in the benchmark's layout below `root`, 1000 a batch:
 /// `pathfinder<size>/<level>/imgs/<batch>/sample_<i>.png`, 8 bit gray, and
 /// `pathfinder<size>/<level>/metadata/<batch>.npy`, which in spite of its suffix is text, a line of
-/// PathfinderGenerator::describe an image; <level> is curv_baseline, curv_contour_length_9 or
-/// curv_contour_length_14. A batch's metadata is written after its images, so that what an
-/// interrupted run leaves can be read. Uses LibTorch's threads; any number gives the same files.
-/// Calls `progress` every 100 images with the number written. Throws InputError for options
+/// PathfinderGenerator::describe an image; <level> is curv_baseline for a contour length of 6,
+/// curv_contour_length_<length> otherwise. A batch's metadata is written after its images, so that
+/// what an interrupted run leaves can be read. Uses LibTorch's threads; any number gives the same
+/// files. Calls `progress` every 100 images with the number written. Throws InputError for options
 /// or a count out of range and where the set's folder exists and is not empty, Error where a file
 /// cannot be written.
 PathfinderSummary write_pathfinder(const std::filesystem::path& root,
