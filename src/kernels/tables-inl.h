@@ -546,7 +546,7 @@ struct StepSums {
   ConstRows x;
   const float* token_weights;
   const float* steps;
-  int bits;
+  std::int64_t bits;
   float* grad;
 };
 
