@@ -68,4 +68,8 @@ std::string dump_config(const CLI::App& command) {
   return command.config_to_str(/*default_also=*/true, /*write_description=*/false);
 }
 
+std::string given_flags(const CLI::App& command) {
+  return command.config_to_str(/*default_also=*/false, /*write_description=*/false);
+}
+
 }  // namespace ecoformer::cli

@@ -17,4 +17,7 @@ void apply_config_file(CLI::App& command, const std::filesystem::path& path);
 /// The flags of `command` with their values now, as such a file.
 std::string dump_config(const CLI::App& command);
 
+/// Those that the command line or a file has set.
+std::string given_flags(const CLI::App& command);
+
 }  // namespace ecoformer::cli

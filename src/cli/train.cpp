@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <csignal>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -159,6 +160,11 @@ Start start_from(const CLI::App& command, const Options& options) {
   return start;
 }
 
+/// The flags that the run in --output was started with.
+std::filesystem::path flags_file(const Options& options) {
+  return std::filesystem::path(options.output) / train::kFlagsFile;
+}
+
 std::string details_of(const train::TrainProgress& at) {
   const std::string speed = at.tokens_per_s > 0 ? fmt::format("{:.0f} tokens/s", at.tokens_per_s)
                                                 : fmt::format("{:.1f} images/s", at.examples_per_s);
@@ -172,8 +178,11 @@ void run(CLI::App& command, Options& options) {
     std::cout << dump_config(command);
     return;
   }
-  require("--data", options.data.source);
   require("--output", options.output);
+  if (options.run.resume && std::filesystem::exists(flags_file(options))) {
+    apply_config_file(command, flags_file(options));
+  }
+  require("--data", options.data.source);
   if (options.run.resume && options.run.overwrite) {
     throw InputError("--resume: expected either --resume or --overwrite, got both");
   }
@@ -187,6 +196,7 @@ void run(CLI::App& command, Options& options) {
 
   Progress progress("train", options.config.steps, options.config.log_every);
   options.run.output = options.output;
+  options.run.flags = given_flags(command);
   options.run.on_progress = [&](const train::TrainProgress& at) {
     progress.update(at.step, details_of(at));
   };
@@ -320,9 +330,11 @@ void add_train(CLI::App& app) {
                     "With --from: a new classifier for the classes of the data [off]");
   add_training_options(*command, options->config);
   command->add_option("--output", options->output,
-                      "Folder for last.safetensors, best.safetensors, metrics.jsonl");
+                      "Folder for last.safetensors, best.safetensors, metrics.jsonl, train.toml");
   command
-      ->add_flag("--resume", options->run.resume, "Go on from the folder's last checkpoint [off]")
+      ->add_flag("--resume", options->run.resume,
+                 "Go on from the folder's last checkpoint, with the flags in its "
+                 "train.toml [off]")
       ->configurable(false);
   command
       ->add_flag("--overwrite", options->run.overwrite,

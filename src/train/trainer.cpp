@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "ecoformer/base/atomic_file.h"
 #include "ecoformer/base/error.h"
 #include "train/learn_hashes.h"
 #include "train/metrics_log.h"
@@ -245,6 +246,7 @@ class Run {
                                 failure.message()));
       }
     }
+    if (!options_.flags.empty()) write_atomically(options_.output / kFlagsFile, options_.flags);
     log_.emplace(options_.output / "metrics.jsonl", resume ? progress_.step : -1);
     saved_step_ = progress_.step;
     loader_->start_epoch(progress_.epoch, progress_.batch);

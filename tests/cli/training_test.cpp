@@ -154,7 +154,11 @@ TEST(Training, InterruptedAndResumedEqualsUninterrupted) {
   ASSERT_EQ(stopped.json()[0]["status"], "stopped");
   EXPECT_LT(stopped.json()[0]["step"].get<int>(), kSteps);
 
-  const Outcome resumed = run(train(data, folder / "parts", kSteps) + eco + Arguments{"--resume"});
+  const Outcome other = run({"train", "--resume", "--output", folder / "parts", "--supports", "9"});
+  EXPECT_EQ(other.code, 2);
+  EXPECT_THAT(other.err, HasSubstr("supports"));
+  const Outcome resumed =
+      run({"train", "--resume", "--output", folder / "parts", "--format", "json"});
   ASSERT_EQ(resumed.code, 0) << resumed.err;
   EXPECT_EQ(resumed.json()[0]["step"], kSteps);
   expect_equal_tensors(folder / "whole/last.safetensors", folder / "parts/last.safetensors");

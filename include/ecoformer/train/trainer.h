@@ -30,6 +30,9 @@ struct TrainProgress {
   double learning_rate = 0;
 };
 
+/// The file of a run's folder that holds TrainOptions::flags.
+inline constexpr const char* kFlagsFile = "train.toml";
+
 /// What a run needs beside its configuration and has no influence on its result.
 struct TrainOptions {
   /// Gets `last.safetensors`, `best.safetensors` (highest validation accuracy) and `metrics.jsonl`.
@@ -37,6 +40,7 @@ struct TrainOptions {
   bool resume = false;       ///< go on from the folder's last checkpoint
   bool overwrite = false;    ///< replace the run the folder holds
   std::int64_t workers = 2;  ///< threads that prepare batches
+  std::string flags{};       ///< how the run was started; kept in kFlagsFile, if not empty
 
   std::function<void(const TrainProgress&)> on_progress{};     ///< after each step
   std::function<void(const std::string& message)> on_event{};  ///< evaluated, saved, learned
