@@ -86,6 +86,7 @@ std::vector<fs::path> list_metadata(const fs::path& folder) {
   }
   std::sort(batches.begin(), batches.end());
   std::vector<fs::path> paths;
+  paths.reserve(batches.size());
   for (auto& [number, path] : batches) paths.push_back(std::move(path));
   return paths;
 }

@@ -154,7 +154,8 @@ PaddleShapes::PaddleShapes(const PathfinderParameters& parameters, int margin)
 const PaddleShape& PaddleShapes::at(PathfinderPoint end) const {
   const int row = end.y + reach_;
   const int column = end.x + reach_;
-  return shapes_.at(static_cast<std::size_t>(row * (2 * reach_ + 1) + column));
+  const int index = row * (2 * reach_ + 1) + column;
+  return shapes_.at(static_cast<std::size_t>(index));
 }
 
 const PaddleShape& PaddleShapes::along(double orientation) const {
