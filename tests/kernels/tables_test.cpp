@@ -80,17 +80,18 @@ GuardedTable random_linear_table(const Shape& shape, Random& random) {
     for (std::int64_t i = 0; i < count; ++i) values[i] = std::round(8 * values[i]) / 8;
     return values;
   };
-  const Guarded<float> start = eighths(shape.layout.groups() * (shape.dim + 1));
-  const Guarded<float> step = eighths(shape.layout.bits * (shape.dim + 1));
+  const std::int64_t channels = shape.dim + 1;  // and the weight
+  const Guarded<float> start = eighths(shape.layout.groups() * channels);
+  const Guarded<float> step = eighths(shape.layout.bits * channels);
   GuardedTable table(shape, 0);
   for (int g = 0; g < shape.layout.groups(); ++g) {
     for (int n = 0; n < shape.layout.rows(g); ++n) {
       const std::int64_t row = shape.layout.first_row(g) + n;
       for (int d = 0; d <= shape.dim; ++d) {
-        float sum = start[g * (shape.dim + 1) + d];
+        float sum = start[g * channels + d];
         for (int r = 0; r < shape.layout.width(g); ++r) {
           if ((n >> r & 1) == 0) continue;
-          sum += step[(g * shape.layout.group_bits + r) * (shape.dim + 1) + d];
+          sum += step[(g * shape.layout.group_bits + r) * channels + d];
         }
         (d < shape.dim ? table.values[row * shape.dim + d] : table.weights[row]) = sum;
       }
