@@ -182,18 +182,17 @@ HWY_NOINLINE void store_part(const float* in, Part part, int columns, Rows rows,
 /// Asks for the rows of the next tile, a line a call, while this one is computed. Asking for all at
 /// once would wait, as a core has only some dozen lines under way; and the processor by itself does
 /// not look beyond the end of a page, of which a tile of 32 tokens and channels takes one.
+///
+/// Behind the last token it goes on: what lies there is what the caller's next call begins with, or
+/// does no harm, as asking cannot fail. Hence addresses, not pointers.
 class NextTile {
  public:
   /// The tile that follows the one of token `first`.
-  HWY_INLINE NextTile(ConstRows rows, int columns, std::int64_t first, std::int64_t tokens)
-      : stride_(rows.stride) {
-    const std::int64_t next = first + kTile < tokens ? first + kTile : tokens;
-    const std::int64_t count = tokens - next < kTile ? tokens - next : kTile;
-    line_ = rows[next];
-    row_end_ = line_ + (count > 0 ? columns : 0);
-    rows_behind_ = count > 0 ? count - 1 : 0;
-    skip_ = stride_ - (columns + kLine - 1) / kLine * kLine;
-  }
+  HWY_INLINE NextTile(ConstRows rows, int columns, std::int64_t first)
+      : line_(reinterpret_cast<std::uintptr_t>(rows[first]) + bytes(kTile * rows.stride)),
+        row_end_(line_ + bytes(columns)),
+        stride_(bytes(rows.stride)),
+        skip_(stride_ - (bytes(columns) + kLine - 1) / kLine * kLine) {}
 
   HWY_INLINE void operator()() {
     if (line_ >= row_end_) {
@@ -202,18 +201,21 @@ class NextTile {
       line_ += skip_;
       row_end_ += stride_;
     }
-    hwy::Prefetch(line_);
+    hwy::Prefetch(reinterpret_cast<const float*>(line_));  // NOLINT(performance-no-int-to-ptr)
     line_ += kLine;
   }
 
  private:
-  static constexpr std::int64_t kLine = 16;
+  static constexpr std::uintptr_t kLine = 64;
+  static constexpr std::uintptr_t bytes(std::int64_t floats) {
+    return static_cast<std::uintptr_t>(floats) * sizeof(float);
+  }
 
-  const float* line_;
-  const float* row_end_;
-  std::int64_t stride_;
-  std::int64_t skip_;  ///< from behind a row's last line to the next row
-  std::int64_t rows_behind_;
+  std::uintptr_t line_;
+  std::uintptr_t row_end_;
+  std::uintptr_t stride_;
+  std::uintptr_t skip_;  ///< from behind a row's last line to the next row, modulo 2^64
+  std::int64_t rows_behind_ = kTile - 1;
 };
 
 /// sum_d a[d] b[d] in every lane. Four sums, of which each waits for its own additions only.
@@ -469,7 +471,7 @@ void encode(const HashView& hash, ConstRows x, std::int64_t tokens, Code* codes,
     for (int v = 0; v < kVectors; ++v) norm[v] = norm_of(scratch.channels + v * kLanes, hash.dim);
 
     multiply(by_rows(hash.support, hash.supports, hash.dim), scratch.channels, scratch.kernel,
-             NextTile(x, hash.dim, first, tokens));
+             NextTile(x, hash.dim, first));
     VF scale[kVectors], start[kVectors];
     for (int v = 0; v < kVectors; ++v) {
       scale[v] = hn::Mul(norm[v].inverse, sharpness);
