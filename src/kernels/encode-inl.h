@@ -1,6 +1,7 @@
 // Tokens to codes and back, for one target. One lane is one token: a tile of kTile tokens, two
 // vectors (one without SIMD), is transposed to [channels][kTile], so that no sum runs across lanes
-// and supports, bits and weights are broadcast. Tolerance class; see encode.h for the formulas.
+// and supports, bits and weights are broadcast. The bandwidth, which needs two sums a token, reads
+// rows as they lie. Tolerance class; see encode.h for the formulas.
 
 #if defined(ECOFORMER_KERNELS_ENCODE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ECOFORMER_KERNELS_ENCODE_INL_H_

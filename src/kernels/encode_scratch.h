@@ -13,7 +13,6 @@ constexpr int kMaxTile = 32;
 struct EncodeScratch {
   float* channels;       ///< [D], the tile's tokens
   float* channels_grad;  ///< [D]
-  float* unit_grad;      ///< [D]
   float* kernel;         ///< [m]
   float* kernel_grad;    ///< [m]
   float* bits;           ///< [b]
@@ -24,8 +23,7 @@ struct EncodeScratch {
     const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(memory);
     channels = memory + (kAlignment - address % kAlignment) % kAlignment / sizeof(float);
     channels_grad = channels + kMaxTile * dim;
-    unit_grad = channels_grad + kMaxTile * dim;
-    kernel = unit_grad + kMaxTile * dim;
+    kernel = channels_grad + kMaxTile * dim;
     kernel_grad = kernel + kMaxTile * supports;
     bits = kernel_grad + kMaxTile * supports;
     spare = bits + kMaxTile * bit_count;
@@ -34,7 +32,7 @@ struct EncodeScratch {
   /// Floats from `memory` on, with room to align.
   static std::int64_t floats(std::int64_t dim, std::int64_t supports, std::int64_t bit_count) {
     const std::int64_t spare_rows = dim > bit_count ? dim : bit_count;
-    return kMaxTile * (3 * dim + 2 * supports + bit_count + spare_rows + 1);
+    return kMaxTile * (2 * dim + 2 * supports + bit_count + spare_rows + 1);
   }
 };
 

@@ -1,5 +1,5 @@
-// Loops over the floats of a row, for one target: whole vectors, then halves of them, so that
-// nothing outside is touched.
+// Loops over the floats of a row and sums of them, for one target: whole vectors, then halves of
+// them, so that nothing outside is touched.
 
 #if defined(ECOFORMER_KERNELS_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ECOFORMER_KERNELS_LANES_INL_H_
@@ -27,18 +27,6 @@ HWY_INLINE void for_lanes(D d, std::int64_t i, std::int64_t size, const Body& bo
   for (; i + kLanes <= size; i += kLanes) body(d, i);
   if constexpr (kLanes > 1) {
     if (i < size) for_lanes(hn::Half<D>(), i, size, body);
-  }
-}
-
-/// The same for sums over lanes: calls body(tag, first, last) once a vector length, for the whole
-/// vectors of that length among the floats first .. last - 1.
-template <class D, class Body>
-HWY_INLINE void for_lane_runs(D d, std::int64_t first, std::int64_t size, const Body& body) {
-  constexpr std::int64_t kLanes = hn::MaxLanes(d);
-  const std::int64_t last = first + (size - first) / kLanes * kLanes;
-  if (first < last) body(d, first, last);
-  if constexpr (kLanes > 1) {
-    if (last < size) for_lane_runs(hn::Half<D>(), last, size, body);
   }
 }
 
