@@ -499,7 +499,7 @@ class Run {
 }  // namespace
 
 Trainer::Trainer(std::shared_ptr<models::Classifier> model, TaskInfo task, const Examples& train,
-                 const Examples& validation, TrainConfig config, TrainOptions options)
+                 const Examples& validation, const TrainConfig& config, TrainOptions options)
     : model_(std::move(model)),
       task_(std::move(task)),
       train_(train),

@@ -66,7 +66,7 @@ class Trainer {
   /// run where neither `resume` nor `overwrite` is set, nothing to resume, or a checkpoint of
   /// another configuration (except for larger `steps`), model, task or data.
   Trainer(std::shared_ptr<models::Classifier> model, TaskInfo task, const Examples& train,
-          const Examples& validation, TrainConfig config, TrainOptions options);
+          const Examples& validation, const TrainConfig& config, TrainOptions options);
 
   /// Trains up to config.steps. Throws Error where files cannot be written, and where the loss, the
   /// gradient or the validation loss is not finite, naming the step and the last good checkpoint.
