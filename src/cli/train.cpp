@@ -334,7 +334,7 @@ void add_train(CLI::App& app) {
   command
       ->add_flag("--resume", options->run.resume,
                  "Go on from the folder's last checkpoint, with the flags in its "
-                 "train.toml [off]")
+                 "train.toml; --threads is not among them [off]")
       ->configurable(false);
   command
       ->add_flag("--overwrite", options->run.overwrite,
