@@ -2,6 +2,7 @@
 # The main job end to end on short ListOps: train a dense transformer, convert it, fine-tune it, and
 # show accuracy, energy and milliseconds side by side. Everything lands in runs/demo/.
 set -euo pipefail
+trap 'exit 130' INT # `train` ends well when it is stopped
 cd "$(dirname "$0")/.."
 ecoformer=build/ecoformer
 out=runs/demo
